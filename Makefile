@@ -1,0 +1,66 @@
+# The one entry to everything: `make up` serves, `make test` tests.
+
+PYTHON ?= python3
+VENV ?= .venv
+POETRY ?= poetry
+BIN := $(VENV)/bin
+PACKAGES := contract export gateway loadtest serving tests tidegate training
+
+.DEFAULT_GOAL := help
+.PHONY: help up install install-tensorrt test lint format docs pipeline lock clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+up: $(VENV)/.serve ## Serve model_repository/ on this machine
+	@exec $(BIN)/tidegate up
+
+install: $(VENV)/.all ## Install everything: serving, export, load tests, development, docs
+
+install-tensorrt: $(VENV)/.all ## Add torch-tensorrt, several GB, where a GPU is to build TensorRT plans
+	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement requirements/tensorrt.txt
+
+test: $(VENV)/.all ## Lint, check the types and run every test
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.all ## Check format, imports and types
+	$(BIN)/black --check --quiet $(PACKAGES) || $(BIN)/black --diff --quiet $(PACKAGES)
+	$(BIN)/isort --check $(PACKAGES)
+	$(BIN)/mypy
+
+format: $(VENV)/.all ## Format the code
+	$(BIN)/isort --quiet $(PACKAGES)
+	$(BIN)/black --quiet $(PACKAGES)
+
+docs: $(VENV)/.all ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+pipeline: $(VENV)/.all ## Train the demo model, export, verify and publish it into model_repository/
+	$(BIN)/tidegate train
+	$(BIN)/tidegate export .tidegate/checkpoints/digits.ckpt
+
+lock: ## Resolve the dependencies anew and export what pip installs (needs Poetry and poetry-plugin-export)
+	$(POETRY) lock
+	$(POETRY) export --only main --output requirements/serve.txt
+	$(POETRY) export --with dev,docs,export,load --output requirements/all.txt
+	$(POETRY) export --only tensorrt --output requirements/tensorrt.txt
+
+clean: ## Remove what was built; keeps .venv and .tidegate
+	rm -rf build dist site .mypy_cache .pytest_cache
+
+# A stamp a set: `make up` after `make install` installs nothing.
+$(VENV)/.serve: requirements/serve.txt pyproject.toml | $(VENV)/bin/python
+	@test -e $(VENV)/.all || $(BIN)/pip install --quiet --no-deps --require-hashes --requirement requirements/serve.txt
+	@$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(VENV)/.all: requirements/all.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --no-deps --require-hashes --requirement requirements/all.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $(VENV)/.serve $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+		{ echo "Tidegate needs Python 3.11 or 3.12; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,118 @@
+"""What the two transports hand to the service, and what they get back."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from contract.card import ENCODED_SUFFIX
+from gateway.errors import GatewayError
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    INFER = "infer"
+    READ = "read"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a key, or all keys of a tenant together, may use; None is without a limit."""
+
+    requests_per_s: float | None = None
+    images_per_s: float | None = None
+    images_per_day: int | None = None
+    max_in_flight: int | None = None
+
+
+class Resource(StrEnum):
+    """What is limited: a rate a second, a quota a day (UTC), or calls at once."""
+
+    REQUESTS = "requests"
+    IMAGES = "images"
+    IMAGES_TODAY = "images-today"
+    IN_FLIGHT = "in-flight"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit that a call must fit.
+
+    Attributes:
+        account: Who is charged: `key:<id>`, `tenant:<name>`.
+    """
+
+    account: str
+    resource: Resource
+    amount: float
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller that showed a good credential.
+
+    Attributes:
+        subject: `key:<id>`, `token:<subject>` or `anonymous`.
+        models: Globs of the models it may name.
+        limits: Those of the key and of its tenant.
+    """
+
+    subject: str
+    scopes: frozenset[Scope]
+    models: tuple[str, ...] = ("*",)
+    limits: tuple[Limit, ...] = ()
+
+    def may_name(self, model: str) -> bool:
+        """Whether a glob matches the model; who may name a model may name its `_encoded` twin."""
+        names = (model, model.removesuffix(ENCODED_SUFFIX))
+        return any(glob == "*" or fnmatchcase(name, glob) for glob in self.models for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceCall:
+    """One call for inference, as either transport brings it.
+
+    Attributes:
+        credential: The key as the caller sent it; None where there was none.
+        deadline: When the caller stops waiting, on the event loop's clock, seconds.
+        read_body: Gives the serialized ModelInferRequest. It is not asked for before the caller is known and admitted.
+    """
+
+    credential: str | None
+    deadline: float
+    read_body: Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCall:
+    """A stream of calls, as either transport brings it.
+
+    Attributes:
+        credential: The key as the caller sent it; None where there was none.
+        deadline: When the stream is over, on the event loop's clock, seconds.
+        receive: Gives the next serialized ModelInferRequest, None when the caller has no more.
+        send: Takes a serialized ModelStreamInferResponse, and the error that it tells; waits while the caller takes none.
+    """
+
+    credential: str | None
+    deadline: float
+    receive: Callable[[], Awaitable[bytes | None]]
+    send: Callable[[bytes, GatewayError | None], Awaitable[None]]
+
+
+class CacheStatus(StrEnum):
+    """What the cache did for a call; the value of `x-tidegate-cache`."""
+
+    HIT = "hit"
+    MISS = "miss"
+    BYPASS = "bypass"
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceReply:
+    """An answer: a serialized ModelInferResponse."""
+
+    body: bytes
+    cache: CacheStatus

@@ -1,0 +1,67 @@
+"""`GET /metrics`: every worker's figures in one answer, and Triton's beside them."""
+
+import asyncio
+from collections.abc import Iterator
+
+import httpx
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+_TRITON_S = 2.0
+_MAX_TRITON_BYTES = 16 * 1024 * 1024
+
+
+class Exposition:
+    """Reads the files of all workers, so that any one of them answers for all."""
+
+    def __init__(self, metrics_dir: str, triton_url: str | None) -> None:
+        self._metrics_dir = metrics_dir
+        self._triton_url = triton_url
+        self._client = httpx.AsyncClient(timeout=_TRITON_S)
+
+    def app(self) -> Starlette:
+        """The application of the metrics port."""
+        return Starlette(routes=[Route("/metrics", self._scrape)])
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        await self._client.aclose()
+
+    async def _scrape(self, request: Request) -> Response:
+        triton = await self._triton()
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, self._metrics_dir)  # type: ignore[no-untyped-call]  # Untyped library.
+        registry.register(_UpstreamUp(triton is not None))
+        ours = await asyncio.to_thread(generate_latest, registry)
+        return Response(ours + (triton or b""), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def _triton(self) -> bytes | None:
+        if self._triton_url is None:
+            return None
+        try:
+            async with self._client.stream("GET", self._triton_url) as response:
+                response.raise_for_status()
+                text = bytearray()
+                async for chunk in response.aiter_bytes():
+                    text += chunk
+                    if len(text) > _MAX_TRITON_BYTES:
+                        return None
+                return bytes(text)
+        except httpx.HTTPError:
+            return None
+
+
+class _UpstreamUp(Collector):
+    """A figure of the scrape itself, which no worker's file should keep."""
+
+    def __init__(self, up: bool) -> None:
+        self._up = up
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily("tidegate_upstream_up", "Triton's own metrics could be read.", float(self._up))

@@ -1,0 +1,204 @@
+"""The stages of a call, as the service sees them. `wiring.py` chooses what stands behind each."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.call import CacheStatus, Identity, Scope
+from gateway.errors import GatewayError
+
+
+class Authenticator(Protocol):
+    """Who is calling, and may they?"""
+
+    async def authenticate(self, credential: str | None, scope: Scope) -> Identity:
+        """Check a credential and that it has a scope.
+
+        Raises:
+            Unauthenticated: There is none, or it is unknown, wrong or revoked.
+            PermissionDenied: It has not the scope.
+            Unavailable: It cannot be looked up.
+        """
+
+
+class Places(Protocol):
+    """How many are taken on at once."""
+
+    def admit(self) -> AbstractContextManager[None]:
+        """Hold a place for the length of a call.
+
+        Raises:
+            Overloaded: On entering, when every place is taken.
+        """
+
+
+class Admission(Places, Protocol):
+    """How much is taken on at once."""
+
+    def hold(self, body_bytes: int, images: int) -> AbstractContextManager[None]:
+        """Hold a request that was read.
+
+        Raises:
+            Overloaded: On entering, when there is no room for its bytes.
+            TooLarge: On entering, when it has more images than a request may.
+        """
+
+
+class Limiter(Protocol):
+    """How much a key and its tenant may use."""
+
+    def admit(self, identity: Identity, images: int, deadline: float) -> AbstractAsyncContextManager[None]:
+        """Count a call against every limit of its caller, or against none, and hold its places while it runs.
+
+        Args:
+            deadline: On the event loop's clock, seconds; the call runs no longer.
+
+        Raises:
+            LimitExceeded: On entering, when one of them is used up.
+            Unavailable: On entering, when nothing can be counted and the settings say that it must be.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes.
+
+    Attributes:
+        version: The version that will answer; empty where the router does not know the model, and Triton decides.
+        cacheable: Equal requests may be given one answer.
+        takes_timeout: The model's queue lets a request shorten its wait.
+        batches: The first dimension of a tensor counts images.
+    """
+
+    model: str
+    version: str
+    cacheable: bool
+    takes_timeout: bool
+    batches: bool
+
+
+class Router(Protocol):
+    """Which version of a model answers."""
+
+    def route(self, model: str, version: str) -> Route:
+        """Choose by name, and by version where one is named."""
+
+    def explain(self, model: str) -> str | None:
+        """The inputs and outputs a model takes, in words for a caller that got them wrong; None where unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheKey:
+    """What makes two requests equal."""
+
+    model: str
+    version: str
+    digest: bytes
+
+
+class ResponseCache(Protocol):
+    """Answers by request."""
+
+    def key(self, route: Route, request: bytes) -> CacheKey:
+        """The key of a request, which must be without its id."""
+
+    def get(self, key: CacheKey) -> bytes | None:
+        """The answer, or None."""
+
+    def put(self, key: CacheKey, response: bytes) -> None:
+        """Keep an answer for as long as there is room and time."""
+
+
+class Upstream(Protocol):
+    """The Triton that answers."""
+
+    async def call(self, method: str, request: bytes, deadline: float, affinity: str | None = None) -> bytes:
+        """Make one unary call of `inference.GRPCInferenceService`.
+
+        Args:
+            method: The name of the RPC.
+            request: The serialized message.
+            deadline: On the event loop's clock, seconds.
+            affinity: Calls that name the same go the same way, in order: a sequence has its state in one place.
+
+        Raises:
+            GatewayError: Of the kind that Triton's status means.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAnswer:
+    """One response of a stream.
+
+    Attributes:
+        body: The serialized ModelStreamInferResponse.
+        request_id: Of the request that it answers, empty where that had none.
+        final: The request has no more.
+        empty: It says only that: it was asked for, or it is not the caller's to see.
+        error: What the response says went wrong.
+    """
+
+    body: bytes
+    request_id: str
+    final: bool
+    empty: bool
+    error: GatewayError | None
+
+
+class UpstreamStream(Protocol):
+    """One ModelStreamInfer; all of it goes to one Triton."""
+
+    async def send(self, request: bytes) -> None:
+        """Hand over a serialized ModelInferRequest; waits while Triton takes none. Lost where the stream has ended."""
+
+    async def done(self) -> None:
+        """There are no more requests."""
+
+    def answers(self) -> AsyncIterator[StreamAnswer]:
+        """Every response, until Triton ends the stream.
+
+        Raises:
+            GatewayError: Of the kind that Triton's status means.
+        """
+
+
+class StreamUpstream(Protocol):
+    """The Triton that answers streams."""
+
+    def stream(self, deadline: float) -> AbstractAsyncContextManager[UpstreamStream]:
+        """Open a stream; leaving the block cancels what is still under way."""
+
+
+class Audit(Protocol):
+    """What administrators do is noted."""
+
+    def act(self, actor: str, action: str, target: str) -> AbstractAsyncContextManager[None]:
+        """Note an act before it begins, and its result after.
+
+        Raises:
+            Unavailable: On entering: it cannot be noted, and must not be done.
+        """
+
+
+class Observation(Protocol):
+    """The figures of one call while it runs."""
+
+    def stage(self, name: str) -> None:
+        """The stage `name` ends now; the next begins."""
+
+    def answered_by(self, model: str, version: str) -> None:
+        """The model is known to be one that is served."""
+
+    def cached(self, status: CacheStatus) -> None:
+        """What the cache did."""
+
+
+class Metrics(Protocol):
+    """Where figures go."""
+
+    def observe(self) -> AbstractContextManager[Observation]:
+        """Measure a call from entry to exit; an exception that leaves the block is its outcome."""
+
+    def observe_stream(self) -> AbstractContextManager[None]:
+        """Measure a stream of calls likewise; its calls are measured one by one."""

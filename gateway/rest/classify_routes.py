@@ -1,0 +1,66 @@
+"""Photographs in, labels out."""
+
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.call import InferenceCall
+from gateway.errors import InvalidArgument
+from gateway.rest import classify
+from gateway.rest.body import Body
+from gateway.rest.door import CACHE_HEADER, DoorDep, credential, documented_key
+
+router = APIRouter(prefix="/v1", tags=["classify"], dependencies=[documented_key])
+
+_IMAGE = {"schema": {"type": "string", "format": "binary"}}
+_BODY = {
+    "required": True,
+    "content": {
+        "application/octet-stream": _IMAGE,
+        "image/jpeg": _IMAGE,
+        "image/png": _IMAGE,
+        "image/webp": _IMAGE,
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+            }
+        },
+    },
+}
+
+
+@router.post(
+    "/models/{model}/classify",
+    summary="Classify one photograph, or several in a form",
+    response_model=classify.Classification | classify.Classifications,
+    openapi_extra={"requestBody": _BODY},
+)
+async def classify_images(
+    request: Request,
+    door: DoorDep,
+    model: str,
+    top_k: Annotated[int, Query(ge=1, le=1_000, description="Labels for each photograph.")] = 5,
+    version: Annotated[str, Query(max_length=20, description="The newest where it is not given.")] = "",
+) -> Response:
+    """One photograph as the body gives one classification; files in a form give `results`, one for each in order."""
+    body = Body(request, door.limits.max_body_bytes)
+
+    async def read_body() -> bytes:
+        target = classify.model_of_photographs(door.catalog, model)
+        images = await classify.read_images(body, door.limits.max_images)
+        return classify.to_request(target, version, images, top_k)
+
+    reply = await door.infer(body, InferenceCall(credential(request), door.deadline(request), read_body))
+    results = classify.from_response(reply.body, model)
+    headers = {CACHE_HEADER: reply.cache.value}
+    if classify.is_multipart(body):
+        answer: classify.Classification | classify.Classifications = classify.Classifications(results=results)
+    elif isinstance(results[0], classify.Failure):
+        raise InvalidArgument(results[0].error)
+    else:
+        answer = results[0]
+    return Response(orjson.dumps(answer.model_dump()), media_type="application/json", headers=headers)

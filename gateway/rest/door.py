@@ -1,0 +1,81 @@
+"""What the routes work with, and how a request's key and deadline are read."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Security
+from fastapi.security import APIKeyHeader
+from starlette.requests import Request
+
+from gateway.auth.identities import Identities
+from gateway.call import InferenceCall, InferenceReply
+from gateway.credentials import bearer
+from gateway.errors import InvalidArgument
+from gateway.operations import Operations, Readiness
+from gateway.rest.body import Body
+from gateway.routing.catalog import ModelCatalog
+from gateway.service import InferenceService
+from gateway.settings import LimitSettings
+from gateway.stream import StreamService
+
+CACHE_HEADER = "x-tidegate-cache"
+TIMEOUT_HEADER = "x-tidegate-timeout-ms"
+
+_MAX_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The objects behind the routes."""
+
+    service: InferenceService
+    streams: StreamService
+    operations: Operations
+    catalog: ModelCatalog
+    readiness: Readiness
+    limits: LimitSettings
+    identities: Identities
+
+    def deadline(self, request: Request) -> float:
+        """The caller's, from `x-tidegate-timeout-ms`, within the bounds of the settings.
+
+        Raises:
+            InvalidArgument: The header is not a positive number.
+        """
+        asked = request.headers.get(TIMEOUT_HEADER)
+        left_s = self.limits.default_deadline_s
+        if asked is not None:
+            if not asked.isdecimal() or len(asked) > _MAX_DIGITS or int(asked) == 0:
+                raise InvalidArgument(f"{TIMEOUT_HEADER}: {asked!r} is not a positive number of milliseconds")
+            left_s = int(asked) / 1_000
+        return asyncio.get_running_loop().time() + min(left_s, self.limits.max_deadline_s)
+
+    async def operate(self, request: Request, method: str, message: bytes) -> bytes:
+        """One of the protocol's operations."""
+
+        async def body() -> bytes:
+            return message
+
+        return await self.operations.call(method, credential(request), body, self.deadline(request))
+
+    async def infer(self, body: Body, call: InferenceCall) -> InferenceReply:
+        """An inference, cancelled when the caller goes away."""
+        return await body.unless_gone(self.service.infer(call))
+
+
+def credential(request: Request) -> str | None:
+    """The key of the `Authorization: Bearer` header."""
+    return bearer(request.headers.get("authorization"))
+
+
+def _door(request: Request) -> Door:
+    return cast(Door, request.app.state.door)
+
+
+DoorDep = Annotated[Door, Depends(_door)]
+
+# For the OpenAPI document: the service checks the key.
+documented_key = Security(
+    APIKeyHeader(name="Authorization", scheme_name="API key", description="Bearer tg_…", auto_error=False)
+)

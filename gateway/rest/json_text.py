@@ -1,0 +1,32 @@
+"""JSON as Triton has it: NaN, Infinity and -Infinity are numbers."""
+
+import json
+from typing import Any
+
+import orjson
+
+from gateway.errors import InvalidArgument
+
+
+def parse(text: bytes) -> Any:
+    """The value of a text.
+
+    Raises:
+        InvalidArgument: It is not JSON, or is nested too deeply.
+    """
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" not in text and b"Infinity" not in text:
+            raise InvalidArgument(f"the body is not JSON: {error}") from error
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(f"the body is not JSON: {error}") from error
+
+
+def dump(value: Any) -> bytes:
+    """The text of a value."""
+    text = orjson.dumps(value)
+    # orjson writes null for what is no finite number; it is many times faster where there is none.
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() if b"null" in text else text

@@ -1,0 +1,121 @@
+"""One call's way through the gateway. Read this first."""
+
+import asyncio
+
+from gateway import wire
+from gateway.auth.models import check_model
+from gateway.call import CacheStatus, InferenceCall, InferenceReply, Scope
+from gateway.errors import DeadlineExceeded, InvalidArgument
+from gateway.ports import (
+    Admission,
+    Authenticator,
+    Limiter,
+    Metrics,
+    Observation,
+    ResponseCache,
+    Route,
+    Router,
+    Upstream,
+)
+from gateway.wire import InferHeader
+
+_SEQUENCE = "sequence_id"
+_TIMEOUT = "timeout"
+
+
+class InferenceService:
+    """Authenticate, admit, read, route, limit, cache, upstream, reply: in this order, for both transports."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        admission: Admission,
+        limiter: Limiter,
+        router: Router,
+        cache: ResponseCache,
+        upstream: Upstream,
+        metrics: Metrics,
+    ) -> None:
+        self._authenticator = authenticator
+        self._admission = admission
+        self._limiter = limiter
+        self._router = router
+        self._cache = cache
+        self._upstream = upstream
+        self._metrics = metrics
+
+    async def infer(self, call: InferenceCall) -> InferenceReply:
+        """Answer one call.
+
+        Raises:
+            GatewayError: It was not answered.
+        """
+        with self._metrics.observe() as observation:
+            try:
+                async with asyncio.timeout_at(call.deadline):
+                    return await self._infer(call, observation)
+            except TimeoutError as error:
+                raise DeadlineExceeded("the deadline passed before the answer was there") from error
+
+    async def _infer(self, call: InferenceCall, observation: Observation) -> InferenceReply:
+        identity = await self._authenticator.authenticate(call.credential, Scope.INFER)
+        observation.stage("auth")
+        with self._admission.admit():
+            body = await call.read_body()
+            observation.stage("read")
+            header = wire.read_header(body)
+            route = self._router.route(header.model, header.version)
+            check_model(identity, route.model)
+            images = wire.count_images(body, header) if route.batches else 1
+            with self._admission.hold(len(body), images):
+                if route.version:
+                    observation.answered_by(route.model, route.version)
+                async with self._limiter.admit(identity, images, call.deadline):
+                    observation.stage("limit")
+                    return await self._answer(route, header, body, call.deadline, observation)
+
+    async def _answer(
+        self, route: Route, header: InferHeader, body: bytes, deadline: float, observation: Observation
+    ) -> InferenceReply:
+        """From the cache where the model allows it, else from Triton."""
+        if not route.cacheable or _SEQUENCE in header.parameters:
+            answer = await self._ask(route, header, body, deadline)
+            observation.stage("upstream")
+            return InferenceReply(answer, CacheStatus.BYPASS)
+        body = wire.without_id(body, header)
+        key = self._cache.key(route, body)
+        cached = self._cache.get(key)
+        observation.stage("cache")
+        if cached is not None:
+            observation.cached(CacheStatus.HIT)
+            return InferenceReply(wire.with_id(cached, header.request_id), CacheStatus.HIT)
+        observation.cached(CacheStatus.MISS)
+        answer = await self._ask(route, header, body, deadline)
+        observation.stage("upstream")
+        self._cache.put(key, answer)
+        return InferenceReply(wire.with_id(answer, header.request_id), CacheStatus.MISS)
+
+    async def _ask(self, route: Route, header: InferHeader, body: bytes, deadline: float) -> bytes:
+        """Hand the request to Triton with what is left of the time."""
+        body = within_deadline(body, header, route, deadline)
+        try:
+            return await self._upstream.call("ModelInfer", body, deadline, _sequence(header))
+        except InvalidArgument as error:
+            expected = self._router.explain(route.model)
+            if expected is None:
+                raise
+            raise InvalidArgument(f"{error.message}; {expected}") from error
+
+
+def within_deadline(body: bytes, header: InferHeader, route: Route, deadline: float) -> bytes:
+    """The request, told to wait in the model's queue no longer than until the deadline, where the queue can be told."""
+    if not route.takes_timeout or _TIMEOUT in header.parameters:
+        return body
+    left_s = deadline - asyncio.get_running_loop().time()
+    return wire.with_timeout(body, max(1, int(left_s * 1_000_000)))
+
+
+def _sequence(header: InferHeader) -> str | None:
+    """The sequence a request belongs to, with its model; None where it belongs to none."""
+    parameter = header.parameters.get(_SEQUENCE)
+    return None if parameter is None else f"{header.model} {parameter}"

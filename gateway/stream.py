@@ -1,0 +1,239 @@
+"""A stream of calls: its caller is known once, at the door; each request in it is then a call of its own."""
+
+import asyncio
+from collections import deque
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+
+from tritonclient.grpc.service_pb2 import ModelInferResponse, ModelStreamInferResponse
+
+from gateway import wire
+from gateway.auth.models import check_model
+from gateway.call import Identity, Scope, StreamCall
+from gateway.errors import DeadlineExceeded, GatewayError, InvalidArgument, Unavailable
+from gateway.ports import (
+    Admission,
+    Authenticator,
+    Limiter,
+    Metrics,
+    Places,
+    Router,
+    StreamAnswer,
+    StreamUpstream,
+    UpstreamStream,
+)
+from gateway.service import within_deadline
+
+
+class StreamService:
+    """Authenticate, admit, and relay in both directions until either side is done.
+
+    Args:
+        streams: Bounds the streams that are open.
+        admission: Bounds the requests in them, with those of the calls beside them.
+        max_in_flight: Requests of one stream that are not fully answered; the next is not read before one is.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        streams: Places,
+        admission: Admission,
+        limiter: Limiter,
+        router: Router,
+        upstream: StreamUpstream,
+        metrics: Metrics,
+        max_in_flight: int,
+    ) -> None:
+        self._authenticator = authenticator
+        self._streams = streams
+        self._admission = admission
+        self._limiter = limiter
+        self._router = router
+        self._upstream = upstream
+        self._metrics = metrics
+        self._max_in_flight = max_in_flight
+
+    async def infer(self, call: StreamCall) -> None:
+        """Answer a stream; what is wrong with one request is told within it.
+
+        Raises:
+            GatewayError: The stream as a whole ends.
+        """
+        with self._metrics.observe_stream():
+            try:
+                async with asyncio.timeout_at(call.deadline):
+                    identity = await self._authenticator.authenticate(call.credential, Scope.INFER)
+                    with self._streams.admit():
+                        async with self._upstream.stream(call.deadline) as upstream:
+                            await self._relay(call, identity, upstream)
+            except TimeoutError as error:
+                raise DeadlineExceeded("the stream's deadline passed") from error
+
+    async def _relay(self, call: StreamCall, identity: Identity, upstream: UpstreamStream) -> None:
+        stages = _Stages(self._admission, self._limiter, self._router, self._metrics)
+        requests = _Requests(stages, identity, call.deadline, self._max_in_flight)
+        sending = asyncio.Lock()
+
+        async def send(response: bytes, error: GatewayError | None) -> None:
+            async with sending:
+                await call.send(response, error)
+
+        async def ask() -> None:
+            while (body := await requests.next(call)) is not None:
+                try:
+                    prepared = await requests.begin(body)
+                except GatewayError as error:
+                    await send(_refusal(error, body), error)
+                else:
+                    await upstream.send(prepared)
+            await upstream.done()
+
+        async def answer() -> None:
+            async for response in upstream.answers():
+                if (shown := requests.answered(response)) is not None:
+                    await send(*shown)
+                if response.final:
+                    await requests.end(response)
+
+        async with requests:
+            asking, answering = asyncio.create_task(ask()), asyncio.create_task(answer())
+            answering.add_done_callback(lambda _: asking.cancel())
+            try:
+                await asyncio.wait((answering, asking), return_when=asyncio.FIRST_EXCEPTION)
+                for task in (answering, asking):
+                    if task.done() and not task.cancelled():
+                        task.result()
+            finally:
+                answering.cancel()
+                asking.cancel()
+                await asyncio.gather(answering, asking, return_exceptions=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stages:
+    """What each request of a stream goes through."""
+
+    admission: Admission
+    limiter: Limiter
+    router: Router
+    metrics: Metrics
+
+
+@dataclass(slots=True)
+class _Request:
+    """One that Triton was asked.
+
+    Attributes:
+        wants_final: The caller asked for the empty response that says there are no more.
+        held: What is given back when it is answered: its place, and its measurement.
+        error: What it was told went wrong.
+    """
+
+    model: str
+    wants_final: bool
+    held: AsyncExitStack
+    error: GatewayError | None = None
+
+
+class _Requests:
+    """The requests of one stream that are not fully answered, by their ids: equal ids are answered in order."""
+
+    def __init__(self, stages: _Stages, identity: Identity, deadline: float, max_in_flight: int) -> None:
+        self._stages = stages
+        self._identity = identity
+        self._deadline = deadline
+        self._room = asyncio.Semaphore(max_in_flight)
+        self._open: dict[str, deque[_Request]] = {}
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """What is still open ends as the stream does; where that ended well, it was not answered all the same."""
+        if error is None:
+            kind, error = Unavailable, Unavailable("the stream ended before the request was answered")
+        for requests in self._open.values():
+            for request in requests:
+                await request.held.__aexit__(kind, error, traceback)
+
+    async def next(self, call: StreamCall) -> bytes | None:
+        """Wait for room, then for the caller."""
+        await self._room.acquire()
+        return await call.receive()
+
+    async def begin(self, body: bytes) -> bytes:
+        """Admit a request, and give the one to send: the stages of a call, less the caller's identity and the cache.
+
+        Raises:
+            GatewayError: It is not admitted.
+        """
+        try:
+            async with AsyncExitStack() as held:
+                observation = held.enter_context(self._stages.metrics.observe())
+                header = wire.read_header(body)
+                held.enter_context(self._stages.admission.admit())
+                route = self._stages.router.route(header.model, header.version)
+                check_model(self._identity, route.model)
+                images = wire.count_images(body, header) if route.batches else 1
+                held.enter_context(self._stages.admission.hold(len(body), images))
+                if route.version:
+                    observation.answered_by(route.model, route.version)
+                await held.enter_async_context(self._stages.limiter.admit(self._identity, images, self._deadline))
+                body = within_deadline(body, header, route, self._deadline)
+                asked = header.parameters.get(wire.EMPTY_FINAL_RESPONSE)
+                request = _Request(route.model, asked is not None and asked.bool_param, held.pop_all())
+        except GatewayError:
+            self._room.release()
+            raise
+        self._open.setdefault(header.request_id, deque()).append(request)
+        return wire.with_empty_final_response(body)
+
+    def answered(self, response: StreamAnswer) -> tuple[bytes, GatewayError | None] | None:
+        """What the caller is to see of a response, and the error it tells; None where that is nothing."""
+        request = self._oldest(response)
+        if response.error is not None:
+            error = self._explained(response.error, request)
+            if request is not None:
+                request.error = error
+            message = ModelStreamInferResponse.FromString(response.body)
+            message.error_message = error.message
+            return bytes(message.SerializeToString()), error
+        if response.empty and not (request is not None and request.wants_final):
+            return None
+        return response.body, None
+
+    async def end(self, response: StreamAnswer) -> None:
+        """The request that this response answers has no more."""
+        request = self._oldest(response)
+        if request is None:
+            return
+        requests = self._open[response.request_id]
+        requests.popleft()
+        if not requests:
+            del self._open[response.request_id]
+        self._room.release()
+        error = request.error
+        await request.held.__aexit__(None if error is None else type(error), error, None)
+
+    def _oldest(self, response: StreamAnswer) -> _Request | None:
+        requests = self._open.get(response.request_id)
+        return requests[0] if requests else None
+
+    def _explained(self, error: GatewayError, request: _Request | None) -> GatewayError:
+        expected = self._stages.router.explain(request.model) if request is not None else None
+        if expected is None or not isinstance(error, InvalidArgument):
+            return error
+        return InvalidArgument(f"{error.message}; {expected}")
+
+
+def _refusal(error: GatewayError, body: bytes) -> bytes:
+    """An error as Triton tells one within a stream: with the id of the request, where it can be read."""
+    try:
+        request_id = wire.read_header(body).request_id
+    except InvalidArgument:
+        request_id = ""
+    response = ModelStreamInferResponse(error_message=error.message, infer_response=ModelInferResponse(id=request_id))
+    return bytes(response.SerializeToString())

@@ -1,0 +1,206 @@
+"""Reading a serialized ModelInferRequest without parsing its tensors.
+
+Protocol Buffers' encoding lets fields be walked by tag and length, skipped without a copy, and a field appended at the
+end replaces an earlier one of the same number. So model, version, id and parameters are read, and an id is taken out or
+put on, while the tensors stay the bytes they came as.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest
+
+from gateway.errors import InvalidArgument
+
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _INPUTS = 1, 2, 3, 4, 5
+_SHAPE = 3
+_ERROR_MESSAGE, _INFER_RESPONSE = 1, 2
+_MAX_FIELD_NUMBER = (1 << 29) - 1
+_ID_TAG = bytes([_ID << 3 | _LENGTH])
+
+EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
+_EMPTY_FINAL_RESPONSE: bytes = ModelInferRequest(
+    parameters={EMPTY_FINAL_RESPONSE: InferParameter(bool_param=True)}
+).SerializeToString()
+
+
+@dataclass(frozen=True, slots=True)
+class InferHeader:
+    """The fields of a ModelInferRequest or ModelInferResponse that are not tensors.
+
+    Attributes:
+        version: As asked for; empty where the caller leaves it to the server.
+        request_id: The caller's own, empty where there is none.
+        id_spans: Where the id's fields lie in the message, from and to.
+        first_input: Where the first input lies, from and to; None where there is none.
+    """
+
+    model: str
+    version: str
+    request_id: str
+    parameters: dict[str, InferParameter]
+    id_spans: tuple[tuple[int, int], ...]
+    first_input: tuple[int, int] | None
+
+
+def read_header(body: bytes) -> InferHeader:
+    """Walk the fields of a serialized ModelInferRequest, or of a ModelInferResponse: these have the same numbers.
+
+    Raises:
+        InvalidArgument: The bytes are not one: a truncated field, an unknown wire type, text that is not UTF-8.
+    """
+    texts = {_MODEL_NAME: b"", _MODEL_VERSION: b"", _ID: b""}
+    parameters: list[bytes] = []
+    id_spans: list[tuple[int, int]] = []
+    first_input: tuple[int, int] | None = None
+    for number, start, content, stop in _fields(body):
+        if number in texts:
+            texts[number] = body[content:stop]
+            if number == _ID:
+                id_spans.append((start, stop))
+        elif number == _PARAMETERS:
+            parameters.append(body[start:stop])
+        elif number == _INPUTS and first_input is None:
+            first_input = (content, stop)
+    try:
+        model, version, request_id = (value.decode() for value in texts.values())
+        parsed = ModelInferRequest.FromString(b"".join(parameters)).parameters if parameters else {}
+    except (UnicodeDecodeError, DecodeError) as error:
+        raise InvalidArgument("model_name, model_version, id or parameters is not what the protocol says") from error
+    return InferHeader(model, version, request_id, dict(parsed), tuple(id_spans), first_input)
+
+
+def count_images(body: bytes, header: InferHeader) -> int:
+    """The first dimension of the first input's shape, which is how many images a batch has; 1 where it has none.
+
+    Raises:
+        InvalidArgument: The input is not one.
+    """
+    if header.first_input is None:
+        return 1
+    position, end = header.first_input
+    while position < end:
+        tag, position = _varint(body, position, end)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == _LENGTH:
+            length, position = _varint(body, position, end)
+            if number == _SHAPE and length:
+                return _dimension(_varint(body, position, end)[0])
+            position += length
+        elif wire_type == _VARINT:
+            value, position = _varint(body, position, end)
+            if number == _SHAPE:
+                return _dimension(value)
+        elif wire_type in (_FIXED64, _FIXED32):
+            position += 8 if wire_type == _FIXED64 else 4
+        else:
+            raise InvalidArgument(f"field {number} of an input has wire type {wire_type}, which no tensor uses")
+    return 1
+
+
+def _dimension(value: int) -> int:
+    """A dimension as a count, at least 1; a negative one, which Triton refuses, is 1 too."""
+    return 1 if value >> 63 else max(1, value)
+
+
+def without_id(body: bytes, header: InferHeader) -> bytes:
+    """The message less its id, so that two requests that ask the same are equal."""
+    if not header.id_spans:
+        return body
+    kept, position = [], 0
+    for start, stop in header.id_spans:
+        kept.append(body[position:start])
+        position = stop
+    kept.append(body[position:])
+    return b"".join(kept)
+
+
+def with_id(message: bytes, request_id: str) -> bytes:
+    """A request or response with this id in place of its own: field 3 is the id in both."""
+    if not request_id:
+        return message
+    encoded = request_id.encode()
+    return b"".join((message, _ID_TAG, _encode_varint(len(encoded)), encoded))
+
+
+def with_timeout(body: bytes, timeout_us: int) -> bytes:
+    """The request with Triton's `timeout` parameter, which bounds its wait in the queue."""
+    parameter = ModelInferRequest()
+    parameter.parameters["timeout"].int64_param = timeout_us
+    return body + bytes(parameter.SerializeToString())
+
+
+def with_empty_final_response(body: bytes) -> bytes:
+    """The request of a stream, so that Triton says when its last response was given."""
+    return body + _EMPTY_FINAL_RESPONSE
+
+
+def read_stream_response(body: bytes) -> tuple[str, InferHeader]:
+    """The error message, empty where there is none, and the header of a serialized ModelStreamInferResponse.
+
+    Raises:
+        InvalidArgument: The bytes are not one.
+    """
+    error, response = b"", b""
+    for number, _, content, stop in _fields(body):
+        if number == _ERROR_MESSAGE:
+            error = body[content:stop]
+        elif number == _INFER_RESPONSE:
+            response += body[content:stop]  # A message given in parts is their concatenation.
+    return error.decode("utf-8", "replace"), read_header(response)
+
+
+def _fields(body: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Every length-delimited field: its number, where it starts, where its content does, and where it ends."""
+    position, end = 0, len(body)
+    while position < end:
+        start = position
+        tag, position = _varint(body, position, end)
+        number, wire_type = tag >> 3, tag & 7
+        if not 0 < number <= _MAX_FIELD_NUMBER:
+            raise InvalidArgument(f"field number {number} is not allowed")
+        if wire_type == _LENGTH:
+            length, position = _varint(body, position, end)
+            stop = position + length
+            if stop > end:
+                raise InvalidArgument(f"field {number} says {length} bytes, {end - position} are left")
+            yield number, start, position, stop
+            position = stop
+        elif wire_type == _VARINT:
+            _, position = _varint(body, position, end)
+        elif wire_type in (_FIXED64, _FIXED32):
+            position += 8 if wire_type == _FIXED64 else 4
+        else:
+            raise InvalidArgument(f"field {number} has wire type {wire_type}, which no tensor message uses")
+    if position > end:
+        raise InvalidArgument("the message ends within a field")
+
+
+def _varint(body: bytes, position: int, end: int) -> tuple[int, int]:
+    """Read a base-128 integer of at most 64 bits; returns it and the position after it."""
+    value = shift = 0
+    while position < end:
+        byte = body[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value >> 64:
+                break
+            return value, position
+        shift += 7
+        if shift > 63:
+            break
+    else:
+        raise InvalidArgument("the message ends within a number")
+    raise InvalidArgument("a number is longer than 64 bits")
+
+
+def _encode_varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

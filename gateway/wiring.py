@@ -1,0 +1,105 @@
+"""Every object of a worker, built from its settings. Nothing else builds any."""
+
+import time
+from dataclasses import dataclass
+from typing import Self
+
+from prometheus_client import CollectorRegistry
+
+from gateway.admission.in_flight import InFlightLimit, Places
+from gateway.admission.local_limiter import LocalLimiter
+from gateway.admission.redis_limiter import NoLimits, RedisLimiter, RefuseLimited
+from gateway.auth.identities import Identities
+from gateway.cache.memory import MemoryCache
+from gateway.metrics.exposition import Exposition
+from gateway.metrics.instruments import PrometheusMetrics
+from gateway.metrics.workers import use_files
+from gateway.operations import Operations, Readiness
+from gateway.ports import Limiter
+from gateway.rest.door import Door
+from gateway.routing.catalog import ModelCatalog
+from gateway.rpc.server import Health
+from gateway.rpc.servicer import InferenceHandler
+from gateway.service import InferenceService
+from gateway.settings import GatewaySettings, WithoutRedis
+from gateway.stream import StreamService
+from gateway.upstream.triton import TritonUpstream
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts that `server.py` puts on ports."""
+
+    handler: InferenceHandler
+    door: Door
+    health: Health
+    exposition: Exposition
+    catalog: ModelCatalog
+    readiness: Readiness
+    upstream: TritonUpstream
+    identities: Identities
+    limiter: LocalLimiter | RedisLimiter
+
+    @classmethod
+    def build(cls, settings: GatewaySettings) -> Self:
+        """Build all of it, on the event loop that will run it."""
+        use_files(settings.metrics_dir, settings.worker)
+        identities = Identities.build(settings)
+        authenticator = identities.authenticator
+        upstream = TritonUpstream(settings.upstream, settings.limits.max_body_bytes)
+        catalog = ModelCatalog(upstream, settings.upstream.refresh_s)
+        limiter = _limiter(settings)
+        admission = InFlightLimit(settings.limits)
+        metrics = PrometheusMetrics(CollectorRegistry())
+        service = InferenceService(
+            authenticator=authenticator,
+            admission=admission,
+            limiter=limiter,
+            router=catalog,
+            cache=MemoryCache(settings.cache, time.monotonic),
+            upstream=upstream,
+            metrics=metrics,
+        )
+        streams = StreamService(
+            authenticator=authenticator,
+            streams=Places(settings.limits.max_streams, "streams are open"),
+            admission=admission,
+            limiter=limiter,
+            router=catalog,
+            upstream=upstream,
+            metrics=metrics,
+            max_in_flight=settings.limits.max_stream_in_flight,
+        )
+        readiness = Readiness(catalog)
+        operations = Operations(authenticator, catalog, upstream, readiness, identities.audit)
+        return cls(
+            handler=InferenceHandler(service, streams, operations, settings.limits),
+            door=Door(service, streams, operations, catalog, readiness, settings.limits, identities),
+            health=Health(),
+            exposition=Exposition(str(settings.metrics_dir), settings.upstream.metrics_url),
+            catalog=catalog,
+            readiness=readiness,
+            upstream=upstream,
+            identities=identities,
+            limiter=limiter,
+        )
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        await self.exposition.close()
+        await self.upstream.close()
+        if isinstance(self.limiter, RedisLimiter):
+            await self.limiter.close()
+        await self.identities.close()
+
+
+def _limiter(settings: GatewaySettings) -> LocalLimiter | RedisLimiter:
+    local = LocalLimiter(settings.limiter, time.time)
+    if settings.redis.url is None:
+        return local
+    instead: dict[WithoutRedis, Limiter] = {
+        WithoutRedis.LOCAL: local,
+        WithoutRedis.ALLOW: NoLimits(),
+        WithoutRedis.REFUSE: RefuseLimited(),
+    }
+    return RedisLimiter(settings.redis, settings.limiter, instead[settings.redis.when_away], time.monotonic)

@@ -1,0 +1,258 @@
+"""What no honest client sends: each is refused clearly, and the gateway goes on with the memory it had."""
+
+import json
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import grpc
+import httpx
+import numpy as np
+import psutil
+import pytest
+from tritonclient.grpc.service_pb2 import ModelInferRequest
+
+from tests.conformance.conftest import MAX_BODY_BYTES, STALL_S, Gateway
+
+_INFER = "/inference.GRPCInferenceService/ModelInfer"
+_ALLOWED_GROWTH = 12 * MAX_BODY_BYTES  # A few bodies of the greatest size, which the allocator keeps.
+
+
+@pytest.fixture(autouse=True)
+def unharmed(gateway: Gateway) -> Iterator[None]:
+    """After each test the gateway is the same process, answers, and is not much larger."""
+    process = psutil.Process(gateway.pid)
+    _is_served(gateway)
+    before = process.memory_info().rss
+    yield
+    _is_served(gateway)
+    deadline = time.monotonic() + 10
+    while process.memory_info().rss > before + _ALLOWED_GROWTH:
+        assert time.monotonic() < deadline, f"grew by {process.memory_info().rss - before} bytes"
+        time.sleep(0.1)
+
+
+def _is_served(gateway: Gateway) -> None:
+    body = b'{"inputs":[{"name":"in_INT8","datatype":"INT8","shape":[1],"data":[1]}]}'
+    answer = httpx.post(f"http://{gateway.http}/v2/models/echo/infer", content=body, timeout=20)
+    assert answer.json()["outputs"][0]["data"] == [1]
+    request = ModelInferRequest(model_name="echo")
+    request.inputs.add(name="in_INT8", datatype="INT8", shape=[1])
+    request.raw_input_contents.append(b"\1")
+    _send(gateway, request.SerializeToString())
+
+
+def _send(gateway: Gateway, body: bytes, compression: grpc.Compression = grpc.Compression.NoCompression) -> bytes:
+    with grpc.insecure_channel(gateway.grpc, options=[("grpc.max_send_message_length", -1)]) as channel:
+        call: Callable[..., bytes] = channel.unary_unary(_INFER)
+        return call(body, timeout=60, compression=compression)
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[socket.socket]:
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        yield connection
+
+
+def _closed_within(connection: socket.socket, seconds: float) -> bytes:
+    """What came before the other side closed the connection."""
+    connection.settimeout(seconds)
+    came = b""
+    try:
+        while piece := connection.recv(65_536):
+            came += piece
+    except ConnectionResetError:
+        pass
+    return came
+
+
+def test_a_grpc_message_that_grows_a_thousandfold(gateway: Gateway) -> None:
+    request = ModelInferRequest(model_name="echo", raw_input_contents=[bytes(40 * MAX_BODY_BYTES)])
+    with pytest.raises(grpc.RpcError) as error:
+        _send(gateway, request.SerializeToString(), grpc.Compression.Gzip)
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"inputs":['])
+def test_json_nested_in_500_000_levels(gateway: Gateway, opening: bytes) -> None:
+    answer = httpx.post(f"http://{gateway.http}/v2/models/echo/infer", content=opening * 500_000, timeout=30)
+    assert answer.status_code == 400 and "not JSON" in answer.json()["error"]
+
+
+def test_100_000_outputs(gateway: Gateway) -> None:
+    outputs = [{"name": f"o{number}"} for number in range(100_000)]
+    body = json.dumps({"inputs": [], "outputs": outputs}).encode()
+    answer = httpx.post(f"http://{gateway.http}/v2/models/echo/infer", content=body, timeout=30)
+    assert answer.status_code == 400 and "outputs" in answer.json()["error"]
+    request = ModelInferRequest(model_name="echo")
+    for output in outputs:
+        request.outputs.add(name=output["name"])
+    with pytest.raises(grpc.RpcError) as error:
+        _send(gateway, request.SerializeToString())
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x0a\xff\xff\xff\xff\x0fecho",  # A model's name of 4 GB.
+        b"\x3a\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01",  # A tensor of 2^63 bytes.
+        b"\x0a\x04echo\x3a\x05ab",  # A tensor that ends early.
+        b"\xff" * 1_000,
+    ],
+)
+def test_lengths_that_lie(gateway: Gateway, body: bytes) -> None:
+    with pytest.raises(grpc.RpcError) as error:
+        _send(gateway, body)
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_text_tensor_whose_lengths_lie(gateway: Gateway) -> None:
+    request = ModelInferRequest(model_name="echo")
+    request.inputs.add(name="in_BYTES", datatype="BYTES", shape=[1])
+    request.raw_input_contents.append(struct.pack("<I", 0xFFFFFFFF) + b"abc")
+    with pytest.raises(grpc.RpcError) as error:
+        _send(gateway, request.SerializeToString())
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_million_chunks_of_one_byte(gateway: Gateway) -> None:
+    body = b'{"inputs":[]}' + b" " * 1_000_000
+    with _connected(gateway.http) as connection:
+        connection.sendall(
+            b"POST /v2/models/echo/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        connection.sendall(b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
+        assert _closed_within(connection, 60).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("header", [b"x: " + b"y" * 10_000_000, b"x: y\r\n" * 1_600_000])
+def test_10_megabytes_of_headers(gateway: Gateway, header: bytes) -> None:
+    with _connected(gateway.http) as connection:
+        try:
+            connection.sendall(b"GET /v2 HTTP/1.1\r\nhost: x\r\n" + header)
+        except (ConnectionResetError, BrokenPipeError):
+            return
+        came = _closed_within(connection, 10)
+        assert came == b"" or came.startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_head_over_the_limit_is_told_so(gateway: Gateway) -> None:
+    with _connected(gateway.http) as connection:
+        connection.sendall(b"GET /v2 HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 40_000)
+        came = _closed_within(connection, 10)
+    assert came.startswith(b"HTTP/1.1 431 ")
+    assert "32768 bytes" in json.loads(came.partition(b"\r\n\r\n")[2])["error"]
+
+
+def test_too_much_metadata(gateway: Gateway) -> None:
+    with grpc.insecure_channel(gateway.grpc) as channel, pytest.raises(grpc.RpcError) as error:
+        call: Callable[..., bytes] = channel.unary_unary(_INFER)
+        call(b"", timeout=20, metadata=(("x", "y" * 1_000_000),))
+    assert error.value.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /v2 HTT", b"GET /v2 HTTP/1.1\r\nhost: x\r\n", b"\r\n"])
+def test_a_head_that_does_not_come(gateway: Gateway, sent: bytes) -> None:
+    with _connected(gateway.http) as connection:
+        connection.sendall(sent)
+        assert _closed_within(connection, STALL_S + 10) == b""
+
+
+def test_a_head_that_comes_byte_by_byte(gateway: Gateway) -> None:
+    with _connected(gateway.http) as connection:
+        connection.sendall(b"GET /v2 HTTP/1.1\r\nx: ")
+        deadline = time.monotonic() + STALL_S + 10
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            while time.monotonic() < deadline:
+                connection.sendall(b"y")
+                time.sleep(0.1)
+
+
+def test_a_body_that_does_not_come(gateway: Gateway) -> None:
+    with _connected(gateway.http) as connection:
+        connection.sendall(
+            b"POST /v2/models/echo/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+            b"x-tidegate-timeout-ms: 500\r\ncontent-length: 100\r\n\r\n{"
+        )
+        assert _closed_within(connection, 20).startswith(b"HTTP/1.1 504 ")
+        assert _index_without_body(gateway).startswith(b"HTTP/1.1 504 ")
+
+
+def _index_without_body(gateway: Gateway) -> bytes:
+    with _connected(gateway.http) as connection:
+        connection.sendall(
+            b"POST /v2/repository/index HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+            b"x-tidegate-timeout-ms: 500\r\ncontent-length: 100\r\n\r\n{"
+        )
+        return _closed_within(connection, 20)
+
+
+def test_an_answer_that_is_not_read(gateway: Gateway) -> None:
+    body = np.zeros(MAX_BODY_BYTES // 2, np.uint8).tobytes()
+    head = b'{"inputs":[{"name":"in_UINT8","datatype":"UINT8","shape":[%d],"parameters":{"binary_data_size":%d}}],' % (
+        len(body),
+        len(body),
+    )
+    head += b'"parameters":{"binary_data_output":true}}'
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        host, port = gateway.http.split(":")
+        connection.connect((host, int(port)))
+        connection.sendall(
+            b"POST /v2/models/echo/infer HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n"
+            b"inference-header-content-length: %d\r\n\r\n" % (len(head) + len(body), len(head)) + head + body
+        )
+        ours = connection.getsockname()[1]
+        deadline = time.monotonic() + STALL_S + 20
+        process = psutil.Process(gateway.pid)
+        while any(other.raddr and other.raddr.port == ours for other in process.net_connections("tcp")):
+            assert time.monotonic() < deadline, "the connection is still open"
+            time.sleep(0.1)
+
+
+def test_a_grpc_connection_that_is_not_opened(gateway: Gateway) -> None:
+    with _connected(gateway.grpc) as connection:
+        _closed_within(connection, STALL_S + 20)
+
+
+def test_calls_that_are_opened_and_reset_at_once(gateway: Gateway) -> None:
+    """HTTP/2's rapid reset: the other calls are served meanwhile."""
+    headers = b"".join(
+        _literal(name, value)
+        for name, value in (
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", _INFER.encode()),
+            (b":authority", b"x"),
+            (b"te", b"trailers"),
+            (b"content-type", b"application/grpc"),
+        )
+    )
+    with _connected(gateway.grpc) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b""))
+        try:
+            for start in range(1, 100_000, 2_000):
+                numbers = range(start, start + 2_000, 2)
+                connection.sendall(
+                    b"".join(
+                        _frame(1, 4, number, headers) + _frame(3, 0, number, bytes([0, 0, 0, 8])) for number in numbers
+                    )
+                )
+        except (ConnectionResetError, BrokenPipeError, TimeoutError):
+            pass  # It was thrown out, which is as good.
+        started = time.monotonic()
+        _is_served(gateway)
+        assert time.monotonic() - started < 20
+
+
+def _literal(name: bytes, value: bytes) -> bytes:
+    """A header of HPACK's plainest form."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload

@@ -1,0 +1,65 @@
+import pytest
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelQueuePolicy
+
+from contract import model_config as configs
+from contract.card import Batching, Card, Preprocessing
+from contract.errors import ConfigInvalid
+from contract.formats import Format
+from contract.tensors import DataType, TensorSpec
+
+_CARD = Card(
+    name="digits",
+    labels=("a", "b"),
+    preprocessing=Preprocessing(height=4, width=6),
+    batching=Batching(max_batch_size=8, max_queue_delay_us=500, default_timeout_us=1_000_000),
+    cache_responses=True,
+)
+
+
+@pytest.mark.parametrize("format_", Format)
+def test_a_config_goes_through_text_unchanged(format_: Format) -> None:
+    for config in (configs.model_config(_CARD, format_), configs.encoded_model_config(_CARD, format_)):
+        assert configs.from_pbtxt(configs.to_pbtxt(config)) == config
+
+
+@pytest.mark.parametrize("format_", Format)
+def test_both_models_promise_what_the_card_does(format_: Format) -> None:
+    tensors = configs.model_config(_CARD, format_)
+    encoded = configs.encoded_model_config(_CARD, format_)
+    assert tensors.backend == format_.backend
+    assert configs.inputs(tensors) == (_CARD.images,)
+    assert configs.inputs(encoded) == (_CARD.encoded,)
+    assert configs.outputs(encoded) == (_CARD.scores, _CARD.error)
+    (scores,) = configs.outputs(tensors)
+    assert scores.dims == (2,)
+    assert encoded.parameters["model_output"].string_value == scores.name
+    for config in (tensors, encoded):
+        assert config.max_batch_size == 8
+        assert config.output[0].label_filename == "labels.txt"
+        assert config.response_cache.enable
+
+
+def test_the_queue_is_bounded_and_a_caller_may_ask_for_less() -> None:
+    batching = configs.model_config(_CARD, Format.ONNX).dynamic_batching
+    assert batching.max_queue_delay_microseconds == 500
+    policy = batching.default_queue_policy
+    assert policy.default_timeout_microseconds == 1_000_000
+    assert policy.allow_timeout_override and policy.max_queue_size > 0
+    assert policy.timeout_action == ModelQueuePolicy.REJECT
+
+
+def test_a_config_that_is_none_is_named_with_its_place() -> None:
+    with pytest.raises(ConfigInvalid, match=r"models/x/config\.pbtxt:2:1"):
+        configs.from_pbtxt('name: "x"\nnonsense: 1\n', path="models/x/config.pbtxt")
+
+
+def test_triton_says_string_where_the_wire_says_bytes() -> None:
+    config = ModelConfig()
+    config.input.add(name="x", data_type=DataType.BYTES.config_value, dims=[-1])
+    assert configs.inputs(config) == (TensorSpec("x", DataType.BYTES, (-1,)),)
+
+
+@pytest.mark.parametrize("data_type", DataType)
+def test_every_data_type_goes_both_ways(data_type: DataType) -> None:
+    assert DataType.from_config(data_type.config_value) is data_type
+    assert (data_type.numpy is None) is (data_type is DataType.BF16)

@@ -1,0 +1,54 @@
+"""Stand-ins for the stages around the one under test."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from gateway.call import Identity, Scope
+
+Answer = Callable[[bytes], Awaitable[bytes]]
+
+
+class FakeUpstream:
+    """A Triton that answers each method as told, and keeps what it was asked."""
+
+    def __init__(self, **answers: Answer) -> None:
+        self._answers = answers
+        self.asked: list[tuple[str, bytes]] = []
+        self.deadlines: list[float] = []
+        self.affinities: list[str | None] = []
+
+    async def call(self, method: str, request: bytes, deadline: float, affinity: str | None = None) -> bytes:
+        self.asked.append((method, request))
+        self.affinities.append(affinity)
+        self.deadlines.append(deadline)
+        return await self._answers[method](request)
+
+
+class FakeAuthenticator:
+    """Lets everyone in, or raises."""
+
+    def __init__(self, error: Exception | None = None, identity: Identity | None = None) -> None:
+        self._error = error
+        self._identity = identity or Identity("tester", frozenset(Scope))
+        self.asked: list[tuple[str | None, Scope]] = []
+
+    async def authenticate(self, credential: str | None, scope: Scope) -> Identity:
+        self.asked.append((credential, scope))
+        if self._error is not None:
+            raise self._error
+        return self._identity
+
+
+def soon(seconds: float = 10.0) -> float:
+    """A deadline."""
+    return asyncio.get_running_loop().time() + seconds
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now

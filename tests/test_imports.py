@@ -1,0 +1,61 @@
+"""The house: which package may import which. Any other arrow fails."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("contract", "training", "export", "serving", "gateway", "loadtest", "tidegate")
+ALLOWED: dict[str, set[str]] = {
+    "contract": set(),
+    "training": {"contract"},
+    "export": {"contract"},
+    "serving": {"contract"},
+    "gateway": {"contract"},
+    "loadtest": {"contract"},
+    "tidegate": set(PACKAGES),
+}
+# The one file of `export` that knows how a checkpoint was trained.
+EXCEPTIONS = {("export/load.py", "training")}
+
+
+def _imports(path: Path, *, lazy: bool = True) -> Iterator[str]:
+    """Top-level packages a module imports; without `lazy`, those it imports when it is imported."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if lazy else iter(tree.body)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield (node.module or "").split(".")[0]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_it_may(package: str) -> None:
+    wrong = [
+        (name, imported)
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for imported in _imports(path)
+        if imported in PACKAGES and imported != package and imported not in ALLOWED[package]
+        for name in [path.relative_to(ROOT).as_posix()]
+        if (name, imported) not in EXCEPTIONS
+    ]
+    assert wrong == []
+
+
+def test_the_command_line_imports_nothing_heavy_before_it_must() -> None:
+    imported = set(_imports(ROOT / "tidegate" / "cli.py", lazy=False))
+    assert imported == {"pathlib", "sys", "tidegate", "typer", "typing"}
+
+
+@pytest.mark.parametrize("package", ["contract", "gateway", "serving"])
+def test_the_serving_path_has_no_torch(package: str) -> None:
+    importing = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / package).rglob("*.py")
+        if {"torch", "torchvision", "lightning"} & set(_imports(path))
+    ]
+    assert importing in ([], ["serving/backends/pytorch/model.py"])

@@ -1,0 +1,65 @@
+"""What `tidegate up` says when it is ready."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gateway.settings import AuthMode
+from tidegate.client import DEV_KEY
+from tidegate.settings import UpSettings
+
+SAMPLE = Path("examples/seven.png")
+
+
+def text(
+    settings: UpSettings, http: str, grpc: str, metrics: str, ready: Sequence[str], unavailable: Mapping[str, str]
+) -> str:
+    """The addresses, where the key is, and two calls to paste.
+
+    Args:
+        http: host:port, as are `grpc` and `metrics`.
+        ready: Names of the models that are served.
+        unavailable: Why the others are not.
+    """
+    key = settings.state_dir / DEV_KEY
+    with_key = settings.auth.mode is AuthMode.KEYS
+    lines = [
+        "",
+        f"Tidegate serves {', '.join(ready) or 'no models'} from {settings.model_repository}",
+        "",
+        f"  REST     http://{http}  (documented at /docs)",
+        f"  gRPC     {grpc}",
+        f"  metrics  http://{metrics}/metrics",
+        f"  key      {key}" if with_key else "  key      none needed: TIDEGATE_AUTH__MODE=off",
+        "",
+        *(f"  not served: {name}: {reason}" for name, reason in sorted(unavailable.items())),
+        *(_digits(http, grpc, key, with_key) if "digits" in ready else _any_model(http, key, with_key, ready)),
+        "",
+        "Ctrl-C stops it.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _digits(http: str, grpc: str, key: Path, with_key: bool) -> list[str]:
+    headers = f', headers={{"authorization": "Bearer " + open("{key}").read()}}' if with_key else ""
+    # Flush left: an indented here-document would not end, and Python would not take it.
+    return [
+        f"curl{_curl_key(key, with_key)} --data-binary @{SAMPLE} http://{http}/v1/models/digits/classify",
+        "",
+        f"{sys.executable} - <<'PYTHON'",
+        "import numpy as np, tritonclient.grpc as triton",
+        f'client = triton.InferenceServerClient("{grpc}")',
+        'images = triton.InferInput("images", [1, 32, 32, 3], "UINT8")',
+        "images.set_data_from_numpy(np.zeros((1, 32, 32, 3), np.uint8))",
+        f'print(client.infer("digits", [images]{headers}).as_numpy("scores"))',
+        "PYTHON",
+    ]
+
+
+def _any_model(http: str, key: Path, with_key: bool, ready: Sequence[str]) -> list[str]:
+    return [f"curl{_curl_key(key, with_key)} http://{http}/v2/models/{ready[0]}"] if ready else []
+
+
+def _curl_key(key: Path, with_key: bool) -> str:
+    return f' -H "Authorization: Bearer $(cat {key})"' if with_key else ""

@@ -1,0 +1,118 @@
+"""`tidegate doctor`: can this machine serve, and if not, what to do."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from contract import model_config
+from contract.errors import ContractError
+from contract.repository import ModelRepository
+from gateway.auth.administration import Administration
+from serving.distribution import find_distribution
+from serving.errors import ServingError
+from tidegate import ports
+from tidegate.errors import CommandError
+from tidegate.identity import with_database
+from tidegate.settings import UpSettings, up_settings
+
+_SHM = Path("/dev/shm")
+_MIN_SHM_BYTES = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What was looked at; `remedy` is empty where all is well."""
+
+    subject: str
+    found: str
+    remedy: str = ""
+
+
+def examine() -> None:
+    """Print a line a check; exit with 1 where one fails."""
+    settings = up_settings()
+    console = Console(highlight=False, soft_wrap=True)
+    failed = False
+    for check in (_python, _tritonserver, _shared_memory, _ports, _repository, _database):
+        for finding in check(settings):
+            failed = failed or bool(finding.remedy)
+            mark = "[red]✗[/red]" if finding.remedy else "[green]✓[/green]"
+            console.print(
+                f"{mark} {finding.subject}: {finding.found}" + (f"; {finding.remedy}" if finding.remedy else "")
+            )
+    if failed:
+        raise typer.Exit(1)
+
+
+def _python(_: UpSettings) -> Iterator[_Finding]:
+    found = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+    good = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    yield _Finding("Python", found, "" if good else "install 3.11 or 3.12")
+
+
+def _tritonserver(_: UpSettings) -> Iterator[_Finding]:
+    try:
+        yield _Finding("tritonserver", str(find_distribution().binary))
+    except ServingError as error:
+        yield _Finding("tritonserver", str(error), "reinstall with `make install`")
+
+
+def _shared_memory(_: UpSettings) -> Iterator[_Finding]:
+    if not _SHM.is_dir():
+        yield _Finding("shared memory", f"no {_SHM}", "mount a tmpfs there: Triton's Python backends need it")
+        return
+    free = shutil.disk_usage(_SHM).free
+    good = free >= _MIN_SHM_BYTES
+    remedy = "" if good else "give it 256 MiB or more, in a container with --shm-size"
+    yield _Finding("shared memory", f"{free // 1024**2} MiB free in {_SHM}", remedy)
+
+
+def _ports(settings: UpSettings) -> Iterator[_Finding]:
+    for name, port in (
+        ("HTTP", settings.http_port),
+        ("gRPC", settings.grpc_port),
+        ("metrics", settings.metrics_port),
+    ):
+        setting = f"TIDEGATE_{name.upper()}_PORT"
+        try:
+            with ports.held(settings.host, port, setting):
+                yield _Finding(f"{name} port", f"{port} is free" if port else "any free one")
+        except CommandError as error:
+            yield _Finding(f"{name} port", f"{port} is not free", str(error))
+
+
+def _repository(settings: UpSettings) -> Iterator[_Finding]:
+    if "://" in settings.model_repository:
+        yield _Finding("model repository", f"{settings.model_repository} is remote, and not looked into")
+        return
+    repository = ModelRepository(Path(settings.model_repository))
+    names = repository.model_names()
+    yield _Finding(
+        "model repository",
+        f"{len(names)} models in {repository.root}",
+        "" if names else "put a model there, or set TIDEGATE_MODEL_REPOSITORY",
+    )
+    for name in names:
+        config = repository.config(name)
+        if not repository.versions(name):
+            yield _Finding(
+                f"model {name}", "no version", f"make a directory {repository.root / name / '1'} with the model"
+            )
+        elif config.exists():
+            try:
+                model_config.from_pbtxt(config.read_text(), path=str(config))
+            except (ContractError, UnicodeDecodeError) as error:
+                yield _Finding(f"model {name}", "its configuration is not readable", f"mend {error}")
+
+
+def _database(settings: UpSettings) -> Iterator[_Finding]:
+    try:
+        count = len(with_database(lambda database: Administration(database).keys()))
+        yield _Finding("database of keys", f"{count} keys")
+    except CommandError as error:
+        yield _Finding("database of keys", "not usable", str(error))

@@ -1,0 +1,164 @@
+"""`tidegate up`: one Triton, N gateway workers, restarted when they die, ended together."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc.service_pb2 import RepositoryIndexRequest
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from serving.errors import ServingError
+from serving.process import SupervisedProcess
+from serving.settings import SupervisionSettings
+from serving.triton import EmbeddedTriton
+from tidegate import banner, ports, state
+from tidegate.errors import CommandError
+from tidegate.live import withdraw_refused
+from tidegate.settings import UpSettings, inherited_environment, up_settings
+
+_WORKERS_READY_S = 60.0
+_AFTER_DRAIN_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ports:
+    http: int
+    grpc: int
+    metrics: int
+
+
+def serve() -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        CommandError: It cannot start.
+    """
+    settings = up_settings()
+    with (
+        ports.held(settings.host, settings.http_port, "TIDEGATE_HTTP_PORT") as http,
+        ports.held(settings.host, settings.grpc_port, "TIDEGATE_GRPC_PORT") as rpc,
+        ports.held(settings.host, settings.metrics_port, "TIDEGATE_METRICS_PORT") as metrics,
+        state.prepared(settings),
+    ):
+        asyncio.run(_serve(settings, _Ports(http, rpc, metrics)))
+
+
+async def _serve(settings: UpSettings, public: _Ports) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signal_number, stop.set)
+    triton = EmbeddedTriton(
+        settings.model_repository,
+        state_dir=settings.state_dir,
+        settings=settings.triton,
+        environment=inherited_environment(),
+    )
+    _log.info("starting", repository=settings.model_repository, workers=settings.workers)
+    async with contextlib.AsyncExitStack() as cleanup:
+        cleanup.push_async_callback(triton.stop)
+        try:
+            if not await _unless(stop, triton.start()):
+                return
+        except ServingError as error:
+            raise CommandError(str(error)) from error
+        refused = await _withdraw_refused(settings, triton)
+        await cleanup.enter_async_context(_workers(settings, public, triton))
+        if not await _unless(stop, _announce(settings, public, triton, refused)):
+            return
+        await stop.wait()
+        _log.info("stopping")
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Do the work, or leave it when told to stop; whether it was done."""
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
+            return True
+        return False
+    finally:
+        stopped.cancel()
+        task.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _workers(settings: UpSettings, public: _Ports, triton: EmbeddedTriton) -> AsyncIterator[None]:
+    """The gateway's processes, for the length of the block."""
+    environment = inherited_environment() | {
+        "TIDEGATE_HTTP_PORT": str(public.http),
+        "TIDEGATE_GRPC_PORT": str(public.grpc),
+        "TIDEGATE_METRICS_PORT": str(public.metrics),
+        "TIDEGATE_UPSTREAM__ADDRESS": triton.grpc_address,
+        "TIDEGATE_UPSTREAM__METRICS_URL": triton.metrics_url,
+    }
+    supervision = SupervisionSettings(exit_timeout_s=settings.limits.drain_s + _AFTER_DRAIN_S)
+    workers = [
+        SupervisedProcess(
+            f"gateway {number}",
+            (sys.executable, "-P", "-m", "tidegate", "gateway"),
+            environment | {"TIDEGATE_WORKER": str(number)},
+            settings=supervision,
+        )
+        for number in range(settings.workers)
+    ]
+    try:
+        for worker in workers:
+            await worker.start()
+        yield
+    finally:
+        await asyncio.gather(*(worker.stop() for worker in workers))
+
+
+async def _withdraw_refused(settings: UpSettings, triton: EmbeddedTriton) -> dict[str, str]:
+    """What is wrong with the versions that had to be taken out of the configs, by `name/version`."""
+    unavailable = await triton.unavailable_models()
+    if not unavailable:
+        return {}
+    refused = await asyncio.to_thread(withdraw_refused, settings.model_repository, unavailable, triton.grpc_address)
+    for version, reason in refused.items():
+        _log.error("models.version_refused", version=version, reason=reason)
+    return refused
+
+
+async def _announce(settings: UpSettings, public: _Ports, triton: EmbeddedTriton, refused: Mapping[str, str]) -> None:
+    """When a worker answers that it is ready: write where, and print the banner."""
+    http, rpc, metrics = (_address(settings.host, port) for port in (public.http, public.grpc, public.metrics))
+    await _until_serving(rpc)
+    async with grpc.aio.insecure_channel(triton.grpc_address) as channel:
+        index = await GRPCInferenceServiceStub(channel).RepositoryIndex(RepositoryIndexRequest(ready=True))
+    ready = sorted({model.name for model in index.models})
+    print(
+        banner.text(settings, http, rpc, metrics, ready, {**await triton.unavailable_models(), **refused}), flush=True
+    )
+    state.write_endpoints(settings, http, rpc, metrics)
+
+
+async def _until_serving(address: str) -> None:
+    try:
+        async with asyncio.timeout(_WORKERS_READY_S), grpc.aio.insecure_channel(address) as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)  # Its types leave out Watch.
+            async for update in health.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
+                if update.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+    except TimeoutError as error:
+        raise CommandError(f"no gateway worker was ready after {_WORKERS_READY_S:g} s; its log says why") from error
+
+
+def _address(host: str, port: int) -> str:
+    """host:port, to connect to."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
