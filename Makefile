@@ -43,7 +43,7 @@ pipeline: $(VENV)/.all ## Train the demo model, export, verify and publish it in
 lock: ## Resolve the dependencies anew and export what pip installs (needs Poetry and poetry-plugin-export)
 	$(POETRY) lock
 	$(POETRY) export --only main --output requirements/serve.txt
-	$(POETRY) export --with dev,docs,export,load --output requirements/all.txt
+	$(POETRY) export --with dev,docs,export,load,monitoring --output requirements/all.txt
 	$(POETRY) export --only tensorrt --output requirements/tensorrt.txt
 
 clean: ## Remove what was built; keeps .venv and .tidegate

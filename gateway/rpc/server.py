@@ -34,14 +34,19 @@ class Health:
 
 def build(handler: InferenceHandler, health: Health, limits: LimitSettings) -> aio.Server:
     """A server that has no port yet."""
+    # Twice what is let in: over the limit a caller is told so, and far over it one connection has to wait.
+    most_calls = 2 * (limits.max_in_flight + limits.max_streams)
     options: list[tuple[str, Any]] = [
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", limits.max_body_bytes),
         ("grpc.max_send_message_length", limits.max_body_bytes),
         ("grpc.max_metadata_size", limits.max_head_bytes),
         ("grpc.server_handshake_timeout_ms", int(limits.stall_s * 1_000)),
-        # Twice what is let in: over the limit a caller is told so, and far over it one connection has to wait.
-        ("grpc.max_concurrent_streams", 2 * (limits.max_in_flight + limits.max_streams)),
+        ("grpc.max_concurrent_streams", most_calls),
+        # Calls that no handler has taken yet. gRPC drops some of those over the first bound, and all over the second,
+        # with CANCELLED: its defaults, 1,000 and 3,000, are within what honest callers may open.
+        ("grpc.server.max_pending_requests", most_calls),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * most_calls),
         # A peer that is gone without a word is found out.
         ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
