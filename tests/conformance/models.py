@@ -143,7 +143,9 @@ def _answer(request, sender):
         turn += 1
     sender.send(flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
     if wait_s:
-        pathlib.Path(__file__).with_name("turns").write_text(str(turn))
+        written = pathlib.Path(__file__).with_name(f"turns.{threading.get_ident()}")
+        written.write_text(str(turn))
+        written.rename(written.with_name("turns"))
 """
 
 _ACCUMULATE_CONFIG = """

@@ -1,5 +1,6 @@
 """One inference through tritonclient, in numpy."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,8 @@ import tritonclient.grpc.aio as triton_client
 from tritonclient.utils import np_to_triton_dtype
 
 Array = np.ndarray[Any, Any]
+
+_COUNTED_S = 10.0
 
 
 def floats(values: Sequence[Any]) -> Array:
@@ -28,8 +31,15 @@ async def infer(
     return {name: result.as_numpy(name) for name in outputs}
 
 
-async def executions(client: triton_client.InferenceServerClient, model: str) -> tuple[int, int]:
-    """How many inferences the model has made, and in how many executions."""
-    statistics = await client.get_inference_statistics(model)
-    counted = statistics.model_stats[0]
-    return counted.inference_count, counted.execution_count
+async def executions(client: triton_client.InferenceServerClient, model: str, inferences: int = 0) -> tuple[int, int]:
+    """How many inferences the model has made, and in how many executions.
+
+    Args:
+        inferences: Waits until so many are counted: Triton counts after it has answered.
+    """
+    async with asyncio.timeout(_COUNTED_S):
+        while True:
+            counted = (await client.get_inference_statistics(model)).model_stats[0]
+            if counted.inference_count >= inferences:
+                return counted.inference_count, counted.execution_count
+            await asyncio.sleep(0.01)

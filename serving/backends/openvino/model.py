@@ -43,6 +43,8 @@ class OpenVinoEngine:
                 "PERFORMANCE_HINT": options.choice("performance_hint", _PERFORMANCE_HINTS),
                 "INFERENCE_PRECISION_HINT": options.choice("inference_precision", _PRECISIONS),
                 "INFERENCE_NUM_THREADS": options.threads,
+                # Each process would pin its threads to the first cores, and the instances of a model share those.
+                "ENABLE_CPU_PINNING": False,
             },
         )
         self._request = compiled.create_infer_request()
