@@ -1,8 +1,9 @@
 """Compares a running server with the eager model, all the way from the door to the backend."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 import grpc
@@ -95,30 +96,35 @@ def _format(manifest: Manifest, config: ModelConfig) -> Format:
     )
 
 
-def check_live(address: str, key: str | None, manifest: Manifest, golden: GoldenImages) -> Parity:
+def check_live(
+    address: str, key: str | None, manifest: Manifest, golden: GoldenImages, connection: Mapping[str, Any] | None = None
+) -> Parity:
     """Send the golden images to one version of both models, in one batch and alone.
 
     Args:
         address: host:port of the gateway's gRPC service.
         key: An API key that may infer and read; None: the gateway asks for none.
+        connection: Further arguments of Triton's client; None: it speaks no TLS.
 
     Raises:
         LiveCheckFailed: The version is not served, or the server does not answer.
     """
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
-        return asyncio.run(_check(address, headers, manifest, golden))
+        return asyncio.run(_check(address, connection or {}, headers, manifest, golden))
     except (InferenceServerException, grpc.RpcError) as error:
         raise LiveCheckFailed(f"{manifest.model} {manifest.version}: {one_line(error)}") from error
 
 
-async def _check(address: str, headers: dict[str, str], manifest: Manifest, golden: GoldenImages) -> Parity:
+async def _check(
+    address: str, connection: Mapping[str, Any], headers: dict[str, str], manifest: Manifest, golden: GoldenImages
+) -> Parity:
     model, encoded_model, version = manifest.card.name, manifest.card.encoded_name, str(manifest.version)
     # A parameter that no other request has: an answer from the gateway's cache would prove nothing.
     parameters = {"live_check": uuid4().hex}
     pictures = [golden.pixels(index) for index in range(len(golden.files))]
 
-    async with triton.InferenceServerClient(address) as client:
+    async with triton.InferenceServerClient(address, **connection) as client:
         reply = await client.get_model_config(model, version, headers=headers, client_timeout=_CALL_S)
         outputs = {model: reply.config.output[0].name, encoded_model: manifest.card.scores.name}
 

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 import uvicorn
@@ -30,17 +32,23 @@ async def run(settings: GatewaySettings) -> None:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
     grpc_server = rpc_server.build(gateway.handler, gateway.health, settings.limits)
-    grpc_server.add_insecure_port(f"{settings.host}:{settings.grpc_port}")
+    address = f"{settings.host}:{settings.grpc_port}"
+    if gateway.certificates is None:
+        grpc_server.add_insecure_port(address)
+    else:
+        grpc_server.add_secure_port(address, gateway.certificates.rpc())
     drain_s = settings.limits.drain_s
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.push_async_callback(gateway.close)
         await cleanup.enter_async_context(gateway.identities.running())
         await cleanup.enter_async_context(_background(gateway))
         rest = rest_app.build(gateway.door, version("tidegate"))
-        await cleanup.enter_async_context(_http(rest, settings.host, settings.http_port, settings.limits))
+        tls = None if gateway.certificates is None else gateway.certificates.rest()
+        await cleanup.enter_async_context(_http(rest, settings.host, settings.http_port, settings.limits, tls))
+        await grpc_server.start()
+        # Last, because it says that this worker is ready.
         metrics = gateway.exposition.app()
         await cleanup.enter_async_context(_http(metrics, settings.host, settings.metrics_port, settings.limits))
-        await grpc_server.start()
         _log.info("worker serves", worker=settings.worker)
         await stop.wait()
         gateway.readiness.drain()
@@ -51,7 +59,7 @@ async def run(settings: GatewaySettings) -> None:
 
 @contextlib.asynccontextmanager
 async def _background(gateway: Gateway) -> AsyncIterator[None]:
-    """Keep the catalog fresh, and tell those who watch the health."""
+    """Keep the catalog and the certificates fresh, and tell those who watch the health."""
 
     async def tell() -> None:
         while True:
@@ -60,6 +68,8 @@ async def _background(gateway: Gateway) -> AsyncIterator[None]:
 
     await gateway.catalog.refresh()
     tasks = [asyncio.create_task(gateway.catalog.keep_fresh()), asyncio.create_task(tell())]
+    if gateway.certificates is not None:
+        tasks.append(asyncio.create_task(gateway.certificates.keep_fresh()))
     try:
         yield
     finally:
@@ -69,7 +79,40 @@ async def _background(gateway: Gateway) -> AsyncIterator[None]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without signal handlers: the worker has its own."""
+    """uvicorn without signal handlers, as the worker has its own, and with a bound on TLS handshakes.
+
+    Args:
+        tls: None: without TLS.
+        stall_s: Time for a handshake, and for its end.
+    """
+
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None, stall_s: float) -> None:
+        super().__init__(config)
+        self._tls = tls
+        self._stall_s = stall_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup([])
+        self.started = False
+        bound_s = None if self._tls is None else self._stall_s  # Only with TLS may it be given.
+        for listener in sockets or ():
+            server = await asyncio.get_running_loop().create_server(
+                self._connection,
+                sock=listener,
+                ssl=self._tls,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=bound_s,
+                ssl_shutdown_timeout=bound_s,
+            )
+            self.servers.append(server)
+        self.started = True
+
+    def _connection(self) -> asyncio.Protocol:
+        protocol_class: Any = self.config.http_protocol_class
+        made: asyncio.Protocol = protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -77,7 +120,9 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def _http(app: object, host: str, port: int, limits: LimitSettings) -> AsyncIterator[None]:
+async def _http(
+    app: object, host: str, port: int, limits: LimitSettings, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
     """Serve an ASGI application for the length of the block."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -94,7 +139,7 @@ async def _http(app: object, host: str, port: int, limits: LimitSettings) -> Asy
         backlog=_BACKLOG,
         timeout_graceful_shutdown=max(1, round(limits.drain_s)),
     )
-    server = _Server(config)
+    server = _Server(config, tls, limits.stall_s)
     task = asyncio.create_task(server.serve([listener]))
     while not server.started:
         if task.done():

@@ -105,6 +105,46 @@ class OidcSettings(_Section):
         return self
 
 
+class TlsVersion(StrEnum):
+    """The oldest that is spoken."""
+
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
+
+
+class TlsSettings(_Section):
+    """TLS on the REST and the gRPC port. Files are PEM, keys without a passphrase.
+
+    Attributes:
+        certificate: The chain that is shown, the server's own first; None: no TLS.
+        key: Its private key.
+        client_ca: Who must have signed a caller's certificate; None: callers need none. Their API keys are asked for
+            all the same.
+        min_version: 1.2 or 1.3.
+        reload_s: How often the files are looked at; new connections are shown what they hold then.
+        client_certificate: What the commands of this machine show to the server, where it has a `client_ca`.
+        client_key: Its private key.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+    min_version: TlsVersion = TlsVersion.TLS_1_2
+    reload_s: float = Field(default=10.0, gt=0, le=3_600)
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _files_belong_together(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("tls.certificate and tls.key go together")
+        if (self.client_certificate is None) != (self.client_key is None):
+            raise ValueError("tls.client_certificate and tls.client_key go together")
+        if self.certificate is None and self.client_ca is not None:
+            raise ValueError("tls.client_ca needs tls.certificate and tls.key")
+        return self
+
+
 class CacheSettings(_Section):
     """The response cache of each worker.
 
@@ -236,6 +276,7 @@ class GatewaySettings(BaseSettings):
     worker: int = Field(default=0, ge=0, le=1_023)
     auth: AuthSettings = AuthSettings()
     oidc: OidcSettings = OidcSettings()
+    tls: TlsSettings = TlsSettings()
     cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
     limiter: LimiterSettings = LimiterSettings()

@@ -12,7 +12,7 @@ from gateway.admission.redis_limiter import NoLimits, RedisLimiter, RefuseLimite
 from gateway.auth.identities import Identities
 from gateway.cache.memory import MemoryCache
 from gateway.metrics.exposition import Exposition
-from gateway.metrics.instruments import PrometheusMetrics
+from gateway.metrics.instruments import PrometheusMetrics, certificate_expiry
 from gateway.metrics.workers import use_files
 from gateway.operations import Operations, Readiness
 from gateway.ports import Limiter
@@ -23,6 +23,7 @@ from gateway.rpc.servicer import InferenceHandler
 from gateway.service import InferenceService
 from gateway.settings import GatewaySettings, WithoutRedis
 from gateway.stream import StreamService
+from gateway.tls import Certificates
 from gateway.upstream.triton import TritonUpstream
 
 
@@ -39,18 +40,20 @@ class Gateway:
     upstream: TritonUpstream
     identities: Identities
     limiter: LocalLimiter | RedisLimiter
+    certificates: Certificates | None
 
     @classmethod
     def build(cls, settings: GatewaySettings) -> Self:
         """Build all of it, on the event loop that will run it."""
         use_files(settings.metrics_dir, settings.worker)
+        metrics = PrometheusMetrics(CollectorRegistry())
+        certificates = Certificates(settings.tls, certificate_expiry().set) if settings.tls.certificate else None
         identities = Identities.build(settings)
         authenticator = identities.authenticator
         upstream = TritonUpstream(settings.upstream, settings.limits.max_body_bytes)
         catalog = ModelCatalog(upstream, settings.upstream.refresh_s)
         limiter = _limiter(settings)
         admission = InFlightLimit(settings.limits)
-        metrics = PrometheusMetrics(CollectorRegistry())
         service = InferenceService(
             authenticator=authenticator,
             admission=admission,
@@ -76,12 +79,13 @@ class Gateway:
             handler=InferenceHandler(service, streams, operations, settings.limits),
             door=Door(service, streams, operations, catalog, readiness, settings.limits, identities),
             health=Health(),
-            exposition=Exposition(str(settings.metrics_dir), settings.upstream.metrics_url),
+            exposition=Exposition(str(settings.metrics_dir), settings.upstream.metrics_url, readiness),
             catalog=catalog,
             readiness=readiness,
             upstream=upstream,
             identities=identities,
             limiter=limiter,
+            certificates=certificates,
         )
 
     async def close(self) -> None:

@@ -109,8 +109,8 @@ def _wait_for_endpoints(process: subprocess.Popen[bytes], state_dir: Path) -> di
         if process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"tidegate up did not start:\n{(state_dir / 'log').read_text()}")
         time.sleep(0.05)
-    endpoints: dict[str, str] = json.loads(path.read_text())
-    return endpoints
+    endpoints = json.loads(path.read_text())
+    return {name: endpoints[name] for name in ("http", "grpc", "metrics")}
 
 
 def images_input(images: NDArray[np.uint8]) -> list[triton.InferInput]:

@@ -75,12 +75,21 @@ def up() -> None:
 @app.command()
 def gateway() -> None:
     """Serve one gateway worker in front of the Triton at TIDEGATE_UPSTREAM__ADDRESS."""
+    from tidegate.settings import gateway_settings, set_oldest_tls_of_grpc
+
+    settings = gateway_settings()
+    set_oldest_tls_of_grpc(settings.tls)
+
     import uvloop
 
     from gateway.server import run
-    from tidegate.settings import gateway_settings
+    from gateway.tls import BadCertificate
+    from tidegate.errors import bad_certificate
 
-    uvloop.run(run(gateway_settings()))
+    try:
+        uvloop.run(run(settings))
+    except BadCertificate as error:
+        raise bad_certificate(error) from error
 
 
 @app.command()

@@ -11,8 +11,10 @@ from rich.table import Table
 
 from tidegate.errors import BadInput, CommandError
 from tidegate.settings import gateway_settings
+from tidegate.tls import ServerTrust
 
 ENDPOINTS = "endpoints.json"
+TLS = "tls"
 DEV_KEY = "dev-key"
 
 _TIMEOUT_S = 60.0
@@ -25,11 +27,13 @@ class RunningServer:
     Attributes:
         http: host:port, as is `grpc`.
         key: The development key, which may do everything.
+        tls: None: it speaks no TLS.
     """
 
     http: str
     grpc: str
     key: str
+    tls: ServerTrust | None
 
 
 def find_server() -> RunningServer:
@@ -46,7 +50,8 @@ def find_server() -> RunningServer:
         raise CommandError(
             f"no server runs with the state directory {state_dir}; start one with `tidegate up`"
         ) from error
-    return RunningServer(http=endpoints["http"], grpc=endpoints["grpc"], key=key)
+    tls = ServerTrust.from_json(endpoints[TLS]) if TLS in endpoints else None
+    return RunningServer(http=endpoints["http"], grpc=endpoints["grpc"], key=key, tls=tls)
 
 
 def running_server() -> httpx.Client:
@@ -57,7 +62,10 @@ def running_server() -> httpx.Client:
     """
     server = find_server()
     headers = {"authorization": f"Bearer {server.key}"}
-    return httpx.Client(base_url=f"http://{server.http}", headers=headers, timeout=_TIMEOUT_S, trust_env=False)
+    scheme, verify = ("http", True) if server.tls is None else ("https", server.tls.context())
+    return httpx.Client(
+        base_url=f"{scheme}://{server.http}", headers=headers, timeout=_TIMEOUT_S, trust_env=False, verify=verify
+    )
 
 
 def post(client: httpx.Client, path: str, **body: object) -> httpx.Response:

@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
@@ -12,11 +13,12 @@ from rich.console import Console
 from contract import model_config
 from contract.errors import ContractError
 from contract.repository import ModelRepository
+from gateway import tls
 from gateway.auth.administration import Administration
 from serving.distribution import find_distribution
 from serving.errors import ServingError
 from tidegate import ports
-from tidegate.errors import CommandError
+from tidegate.errors import CommandError, bad_certificate
 from tidegate.identity import with_database
 from tidegate.settings import UpSettings, up_settings
 
@@ -38,7 +40,7 @@ def examine() -> None:
     settings = up_settings()
     console = Console(highlight=False, soft_wrap=True)
     failed = False
-    for check in (_python, _tritonserver, _shared_memory, _ports, _repository, _database):
+    for check in (_python, _tritonserver, _shared_memory, _ports, _certificate, _repository, _database):
         for finding in check(settings):
             failed = failed or bool(finding.remedy)
             mark = "[red]✗[/red]" if finding.remedy else "[green]✓[/green]"
@@ -84,6 +86,18 @@ def _ports(settings: UpSettings) -> Iterator[_Finding]:
                 yield _Finding(f"{name} port", f"{port} is free" if port else "any free one")
         except CommandError as error:
             yield _Finding(f"{name} port", f"{port} is not free", str(error))
+
+
+def _certificate(settings: UpSettings) -> Iterator[_Finding]:
+    if settings.tls.certificate is None:
+        return
+    try:
+        expires_at = datetime.fromtimestamp(tls.load(settings.tls).expires_at, UTC)
+    except tls.BadCertificate as error:
+        yield _Finding("certificate", "cannot be served", str(bad_certificate(error)))
+        return
+    expired = expires_at < datetime.now(UTC)
+    yield _Finding("certificate", f"good until {expires_at:%Y-%m-%d %H:%M} UTC", "renew it" if expired else "")
 
 
 def _repository(settings: UpSettings) -> Iterator[_Finding]:

@@ -37,6 +37,11 @@ def bad_settings(error: ValidationError) -> BadInput:
     return BadInput(f"{name}: {first['msg'].removeprefix('Value error, ')}")
 
 
+def bad_certificate(error: ValueError) -> BadInput:
+    """Say which file cannot be served."""
+    return BadInput(f"{error}; check TIDEGATE_TLS__CERTIFICATE, TIDEGATE_TLS__KEY, TIDEGATE_TLS__CLIENT_CA")
+
+
 def bad_database(error: Unavailable) -> CommandError:
     """Say what the database of keys answered, in one line."""
     reason = str(error.__cause__ or error).strip().splitlines() or [repr(error.__cause__)]

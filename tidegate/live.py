@@ -146,7 +146,8 @@ def _check(versions: Versions, version: int) -> None:
         return
     server = find_server()
     try:
-        parity = check_live(server.grpc, server.key, manifest, golden)
+        connection = None if server.tls is None else server.tls.triton_arguments()
+        parity = check_live(server.grpc, server.key, manifest, golden, connection)
     except LiveCheckFailed as error:
         raise CheckFailed(f"{versions.name} {version} could not be checked: {error}") from error
     for answer in parity.failures[:_SHOWN_FAILURES]:

@@ -16,9 +16,10 @@ from gateway.auth.keys import ApiKey
 from gateway.auth.store import KeyStore
 from gateway.call import Scope
 from gateway.errors import Unavailable
-from tidegate.client import DEV_KEY, ENDPOINTS
+from tidegate.client import DEV_KEY, ENDPOINTS, TLS
 from tidegate.errors import CommandError, bad_database
 from tidegate.settings import UpSettings
+from tidegate.tls import ServerTrust
 
 _LOCK = "up.lock"
 _DEV_KEY_NAME = "development"
@@ -52,10 +53,14 @@ def prepared(settings: UpSettings) -> Iterator[None]:
 
 
 def write_endpoints(settings: UpSettings, http: str, grpc: str, metrics: str) -> None:
-    """Say where the server is; each is host:port. A reader never sees half of it."""
+    """Say where the server is, each host:port, and how it is trusted. A reader never sees half of it."""
     path = settings.state_dir / ENDPOINTS
     staging = path.with_suffix(".tmp")
-    staging.write_text(json.dumps({"http": http, "grpc": grpc, "metrics": metrics}) + "\n")
+    endpoints: dict[str, object] = {"http": http, "grpc": grpc, "metrics": metrics}
+    trust = ServerTrust.of(settings.tls)
+    if trust is not None:
+        endpoints[TLS] = trust.to_json()
+    staging.write_text(json.dumps(endpoints) + "\n")
     staging.replace(path)
 
 

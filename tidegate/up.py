@@ -6,24 +6,26 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
+import httpx
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc.service_pb2 import RepositoryIndexRequest
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from gateway import tls
+from gateway.settings import is_loopback
 from serving.errors import ServingError
 from serving.process import SupervisedProcess
 from serving.settings import SupervisionSettings
 from serving.triton import EmbeddedTriton
 from tidegate import banner, ports, state
-from tidegate.errors import CommandError
+from tidegate.errors import CommandError, bad_certificate
 from tidegate.live import withdraw_refused
 from tidegate.settings import UpSettings, inherited_environment, up_settings
 
 _WORKERS_READY_S = 60.0
+_READY_POLL_S = 0.05
 _AFTER_DRAIN_S = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -43,6 +45,7 @@ def serve() -> None:
         CommandError: It cannot start.
     """
     settings = up_settings()
+    _check_tls(settings)
     with (
         ports.held(settings.host, settings.http_port, "TIDEGATE_HTTP_PORT") as http,
         ports.held(settings.host, settings.grpc_port, "TIDEGATE_GRPC_PORT") as rpc,
@@ -50,6 +53,24 @@ def serve() -> None:
         state.prepared(settings),
     ):
         asyncio.run(_serve(settings, _Ports(http, rpc, metrics)))
+
+
+def _check_tls(settings: UpSettings) -> None:
+    """Before anything is started: what every worker would fail with, and what goes over the network in the clear.
+
+    Raises:
+        CommandError: The certificate cannot be served.
+    """
+    if settings.tls.certificate is None:
+        if not is_loopback(settings.host):
+            _log.warning(
+                "keys and requests can be read on their way; set TIDEGATE_TLS__CERTIFICATE", host=settings.host
+            )
+        return
+    try:
+        tls.load(settings.tls)
+    except tls.BadCertificate as error:
+        raise bad_certificate(error) from error
 
 
 async def _serve(settings: UpSettings, public: _Ports) -> None:
@@ -137,7 +158,7 @@ async def _withdraw_refused(settings: UpSettings, triton: EmbeddedTriton) -> dic
 async def _announce(settings: UpSettings, public: _Ports, triton: EmbeddedTriton, refused: Mapping[str, str]) -> None:
     """When a worker answers that it is ready: write where, and print the banner."""
     http, rpc, metrics = (_address(settings.host, port) for port in (public.http, public.grpc, public.metrics))
-    await _until_serving(rpc)
+    await _until_serving(metrics)
     async with grpc.aio.insecure_channel(triton.grpc_address) as channel:
         index = await GRPCInferenceServiceStub(channel).RepositoryIndex(RepositoryIndexRequest(ready=True))
     ready = sorted({model.name for model in index.models})
@@ -147,15 +168,21 @@ async def _announce(settings: UpSettings, public: _Ports, triton: EmbeddedTriton
     state.write_endpoints(settings, http, rpc, metrics)
 
 
-async def _until_serving(address: str) -> None:
+async def _until_serving(metrics: str) -> None:
+    """Asked of the inner port, where no certificate is needed."""
     try:
-        async with asyncio.timeout(_WORKERS_READY_S), grpc.aio.insecure_channel(address) as channel:
-            health: Any = health_pb2_grpc.HealthStub(channel)  # Its types leave out Watch.
-            async for update in health.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
-                if update.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
+        async with asyncio.timeout(_WORKERS_READY_S), httpx.AsyncClient(trust_env=False) as client:
+            while not await _is_ready(client, f"http://{metrics}/v2/health/ready"):
+                await asyncio.sleep(_READY_POLL_S)
     except TimeoutError as error:
         raise CommandError(f"no gateway worker was ready after {_WORKERS_READY_S:g} s; its log says why") from error
+
+
+async def _is_ready(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(url)).is_success
+    except httpx.TransportError:
+        return False
 
 
 def _address(host: str, port: int) -> str:

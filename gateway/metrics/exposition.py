@@ -1,4 +1,4 @@
-"""`GET /metrics`: every worker's figures in one answer, and Triton's beside them."""
+"""The inner port: every worker's figures in one answer, with Triton's beside them, and this worker's health."""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,25 +13,43 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.operations import Readiness
+
 _TRITON_S = 2.0
 _MAX_TRITON_BYTES = 16 * 1024 * 1024
 
 
 class Exposition:
-    """Reads the files of all workers, so that any one of them answers for all."""
+    """Reads the files of all workers, so that any one of them answers for all.
 
-    def __init__(self, metrics_dir: str, triton_url: str | None) -> None:
+    Health is told here too, because whoever watches over a process has no certificate to show to the public ports.
+    """
+
+    def __init__(self, metrics_dir: str, triton_url: str | None, readiness: Readiness) -> None:
         self._metrics_dir = metrics_dir
         self._triton_url = triton_url
+        self._readiness = readiness
         self._client = httpx.AsyncClient(timeout=_TRITON_S)
 
     def app(self) -> Starlette:
         """The application of the metrics port."""
-        return Starlette(routes=[Route("/metrics", self._scrape)])
+        return Starlette(
+            routes=[
+                Route("/metrics", self._scrape),
+                Route("/v2/health/live", self._live),
+                Route("/v2/health/ready", self._ready),
+            ]
+        )
 
     async def close(self) -> None:
         """Give back the connections."""
         await self._client.aclose()
+
+    async def _live(self, request: Request) -> Response:
+        return Response()
+
+    async def _ready(self, request: Request) -> Response:
+        return Response(status_code=200 if self._readiness.ready else 503)
 
     async def _scrape(self, request: Request) -> Response:
         triton = await self._triton()

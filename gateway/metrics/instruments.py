@@ -127,6 +127,16 @@ class PrometheusMetrics:
         return child
 
 
+def certificate_expiry() -> Gauge:
+    """When the certificate that is served ends, the earliest of all workers."""
+    return Gauge(
+        "tidegate_certificate_expiry_timestamp_seconds",
+        "When the certificate of the public ports expires, seconds since 1970.",
+        registry=CollectorRegistry(),
+        multiprocess_mode="min",
+    )
+
+
 @contextmanager
 def _outcome(record: Callable[[str], None]) -> Iterator[None]:
     """Record what became of the block."""

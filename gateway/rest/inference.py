@@ -14,11 +14,13 @@ from gateway.routing.catalog import Model
 Parameter = bool | int | float | str
 Parameters = dict[str, Parameter]
 
+_INT64_MAX = 2**63 - 1
+
 
 class _Input(BaseModel):
     name: str = Field(min_length=1)
     datatype: DataType
-    shape: list[Annotated[int, Field(ge=0)]] = Field(max_length=32)
+    shape: list[Annotated[int, Field(ge=0, le=_INT64_MAX)]] = Field(max_length=32)
     parameters: Parameters = {}
     data: Any = None
 
@@ -77,7 +79,7 @@ def read_request(
         size = tensor.parameters.pop("binary_data_size", None)
         if size is None:
             raw = json_tensors.to_raw(tensor.name, tensor.datatype, tensor.shape, tensor.data)
-        elif isinstance(size, int) and 0 <= size <= len(body) - position:
+        elif type(size) is int and 0 <= size <= len(body) - position:  # True is an int too.
             raw = body[position : position + size]
             position += size
         else:
@@ -173,6 +175,8 @@ def set_parameter(parameter: InferParameter, value: Parameter) -> None:
     """Give a parameter its value, in the type that JSON has it in."""
     if isinstance(value, bool):
         parameter.bool_param = value
+    elif isinstance(value, int) and value > _INT64_MAX:
+        parameter.uint64_param = value
     elif isinstance(value, int):
         parameter.int64_param = value
     elif isinstance(value, float):

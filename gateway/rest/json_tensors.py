@@ -31,8 +31,7 @@ def to_raw(name: str, data_type: DataType, shape: list[int], data: Any) -> bytes
         raise InvalidArgument(f"input {name!r}: data has {len(elements)} elements, shape {shape} has {count}")
     if data_type is DataType.BYTES:
         return _strings(name, elements)
-    array = _numbers(name, data_type, elements)
-    return array.astype(data_type.numpy).tobytes()
+    return _numbers(name, data_type, elements).tobytes()
 
 
 def from_raw(name: str, data_type: DataType, raw: bytes) -> list[Any]:
@@ -126,4 +125,8 @@ def _numbers(name: str, data_type: DataType, elements: list[Any]) -> NDArray[Any
         for bound in (min(elements), max(elements)):
             if not limits.min <= bound <= limits.max:
                 raise InvalidArgument(f"input {name!r}: {bound} is not in {data_type}'s {limits.min}..{limits.max}")
-    return np.array(elements, dtype)
+    try:
+        with np.errstate(over="raise"):
+            return np.array(elements, dtype)
+    except FloatingPointError as error:
+        raise InvalidArgument(f"input {name!r}: an element is beyond the largest number of {data_type}") from error

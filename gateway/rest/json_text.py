@@ -20,8 +20,11 @@ def parse(text: bytes) -> Any:
         if b"NaN" not in text and b"Infinity" not in text:
             raise InvalidArgument(f"the body is not JSON: {error}") from error
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = json.loads(text)
+        # json takes what no message holds: half a surrogate pair, and integers of any length. orjson writes neither.
+        orjson.dumps(value)
+        return value
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidArgument(f"the body is not JSON: {error}") from error
 
 

@@ -1,30 +1,23 @@
 """One Triton with all its endpoints, and the gateway before it: every item is asked of both."""
 
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 import pytest
 
 import serving.triton
-from gateway.auth.migrations import upgrade
 from serving.arguments import triton_arguments
 from serving.ports import ReservedPort
 from serving.settings import SupervisionSettings, TritonSettings
 from serving.triton import EmbeddedTriton
 from tests.conformance import models
-from tidegate.ports import held
+from tests.worker import worker
 
 MAX_BODY_BYTES = 8_000_000
 MAX_STREAM_IN_FLIGHT = 4
 STALL_S = 2
-
-_START_S = 60.0
-_STOP_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,34 +66,14 @@ async def bare(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> As
 @pytest.fixture(scope="package")
 def gateway(bare: Endpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway worker before it, which lets every caller in."""
-    state_dir = tmp_path_factory.mktemp("gateway")
-    upgrade(f"sqlite+aiosqlite:///{state_dir / 'tidegate.db'}")
-    with held("127.0.0.1", 0, "") as http, held("127.0.0.1", 0, "") as rpc, held("127.0.0.1", 0, "") as metrics:
-        settings = {
-            "HTTP_PORT": str(http),
-            "GRPC_PORT": str(rpc),
-            "METRICS_PORT": str(metrics),
-            "STATE_DIR": str(state_dir),
-            "AUTH__MODE": "off",
-            "UPSTREAM__ADDRESS": bare.grpc,
-            "LIMITS__MAX_BODY_BYTES": str(MAX_BODY_BYTES),
-            "LIMITS__STALL_S": str(STALL_S),
-            "LIMITS__MAX_STREAM_IN_FLIGHT": str(MAX_STREAM_IN_FLIGHT),
-        }
-        with (state_dir / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tidegate", "gateway"],
-                env={**os.environ, **{f"TIDEGATE_{name}": value for name, value in settings.items()}},
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            with grpc.insecure_channel(f"127.0.0.1:{rpc}") as channel:
-                grpc.channel_ready_future(channel).result(_START_S)
-            yield Gateway("gateway", f"127.0.0.1:{rpc}", f"127.0.0.1:{http}", f"127.0.0.1:{metrics}", process.pid)
-        finally:
-            process.terminate()
-            process.wait(_STOP_S)
+    settings = {
+        "UPSTREAM__ADDRESS": bare.grpc,
+        "LIMITS__MAX_BODY_BYTES": str(MAX_BODY_BYTES),
+        "LIMITS__STALL_S": str(STALL_S),
+        "LIMITS__MAX_STREAM_IN_FLIGHT": str(MAX_STREAM_IN_FLIGHT),
+    }
+    with worker(tmp_path_factory.mktemp("gateway"), **settings) as started:
+        yield Gateway("gateway", started.grpc, started.http, started.metrics, started.pid)
 
 
 @pytest.fixture(params=["triton", "gateway"])

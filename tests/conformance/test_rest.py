@@ -117,6 +117,7 @@ EXCEPTIONS: dict[str, tuple[Item, int, int]] = {
     "a number for a boolean": (_infer("BOOL", "[1]"), 500, 400),
     "a fraction for a whole number": (_infer("UINT8", "[1.5]"), 500, 400),
     "a number out of range": (_infer("UINT8", "[256]"), 200, 400),
+    "a number beyond the largest": (_infer("FP32", "[1e39]"), 200, 400),
     "too few elements": (_infer("FP32", "[1]", 2), 500, 400),
     "Inf for Infinity": (_infer("FP64", "[Inf]"), 200, 400),
     "no inputs member": (Item("/v2/models/echo/infer", b"{}"), 500, 400),
