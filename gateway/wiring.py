@@ -10,14 +10,17 @@ from gateway.admission.in_flight import InFlightLimit, Places
 from gateway.admission.local_limiter import LocalLimiter
 from gateway.admission.redis_limiter import NoLimits, RedisLimiter, RefuseLimited
 from gateway.auth.identities import Identities
-from gateway.cache.memory import MemoryCache
+from gateway.cache.stage import CacheStage
+from gateway.metrics.caches import CacheCounters
 from gateway.metrics.exposition import Exposition
 from gateway.metrics.instruments import PrometheusMetrics
 from gateway.metrics.workers import use_files
 from gateway.operations import Operations, Readiness
 from gateway.ports import Limiter
+from gateway.redis_link import RedisLink
 from gateway.rest.door import Door
 from gateway.routing.catalog import ModelCatalog
+from gateway.routing.counters import InferenceCounters
 from gateway.rpc.server import Health
 from gateway.rpc.servicer import InferenceHandler
 from gateway.service import InferenceService
@@ -39,6 +42,7 @@ class Gateway:
     upstream: TritonUpstream
     identities: Identities
     limiter: LocalLimiter | RedisLimiter
+    cache: CacheStage
 
     @classmethod
     def build(cls, settings: GatewaySettings) -> Self:
@@ -47,16 +51,19 @@ class Gateway:
         identities = Identities.build(settings)
         authenticator = identities.authenticator
         upstream = TritonUpstream(settings.upstream, settings.limits.max_body_bytes)
-        catalog = ModelCatalog(upstream, settings.upstream.refresh_s)
+        registry = CollectorRegistry()
+        cache = CacheStage.build(settings, CacheCounters(registry))
+        counters = InferenceCounters((upstream,))
+        catalog = ModelCatalog(upstream, counters, cache.loads, settings.cache, settings.upstream.refresh_s)
         limiter = _limiter(settings)
         admission = InFlightLimit(settings.limits)
-        metrics = PrometheusMetrics(CollectorRegistry())
+        metrics = PrometheusMetrics(registry)
         service = InferenceService(
             authenticator=authenticator,
             admission=admission,
             limiter=limiter,
             router=catalog,
-            cache=MemoryCache(settings.cache, time.monotonic),
+            answers=cache.answers,
             upstream=upstream,
             metrics=metrics,
         )
@@ -82,6 +89,7 @@ class Gateway:
             upstream=upstream,
             identities=identities,
             limiter=limiter,
+            cache=cache,
         )
 
     async def close(self) -> None:
@@ -90,6 +98,7 @@ class Gateway:
         await self.upstream.close()
         if isinstance(self.limiter, RedisLimiter):
             await self.limiter.close()
+        await self.cache.close()
         await self.identities.close()
 
 
@@ -102,4 +111,5 @@ def _limiter(settings: GatewaySettings) -> LocalLimiter | RedisLimiter:
         WithoutRedis.ALLOW: NoLimits(),
         WithoutRedis.REFUSE: RefuseLimited(),
     }
-    return RedisLimiter(settings.redis, settings.limiter, instead[settings.redis.when_away], time.monotonic)
+    link = RedisLink(settings.redis, f"limits: {settings.redis.when_away}", time.monotonic)
+    return RedisLimiter(link, settings.limiter, instead[settings.redis.when_away])
