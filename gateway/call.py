@@ -57,17 +57,26 @@ class Identity:
         subject: `key:<id>`, `token:<subject>` or `anonymous`.
         models: Globs of the models it may name.
         limits: Those of the key and of its tenant.
+        tenant: The name of its tenant; None where it has none.
     """
 
     subject: str
     scopes: frozenset[Scope]
     models: tuple[str, ...] = ("*",)
     limits: tuple[Limit, ...] = ()
+    tenant: str | None = None
 
     def may_name(self, model: str) -> bool:
         """Whether a glob matches the model; who may name a model may name its `_encoded` twin."""
         names = (model, model.removesuffix(ENCODED_SUFFIX))
         return any(glob == "*" or fnmatchcase(name, glob) for glob in self.models for name in names)
+
+
+Headers = Callable[[str], str | None]
+
+
+def no_headers(name: str) -> None:
+    """The headers of a call that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +87,13 @@ class InferenceCall:
         credential: The key as the caller sent it; None where there was none.
         deadline: When the caller stops waiting, on the event loop's clock, seconds.
         read_body: Gives the serialized ModelInferRequest. It is not asked for before the caller is known and admitted.
+        headers: Gives a header of the call by its name in lower case, None where there is none.
     """
 
     credential: str | None
     deadline: float
     read_body: Callable[[], Awaitable[bytes]]
+    headers: Headers = no_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +118,16 @@ class CacheStatus(StrEnum):
 
     HIT = "hit"
     MISS = "miss"
+    COALESCED = "coalesced"
     BYPASS = "bypass"
+
+
+class Caching(StrEnum):
+    """What a caller allows the cache, by `cache-control`. `no-store` is more than `no-cache`."""
+
+    FREE = ""
+    NO_CACHE = "no-cache"
+    NO_STORE = "no-store"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from gateway.errors import DeadlineExceeded, InvalidArgument, Unimplemented
 from gateway.ports import Audit, Authenticator, Upstream
 from gateway.routing.catalog import ModelCatalog
 
+_CHANGE_S = 3_600.0
 _HIDDEN_EXTENSIONS = frozenset({"system_shared_memory", "cuda_shared_memory", "trace", "logging"})
 _REFUSED = {
     "SystemSharedMemoryStatus": "shared memory is not reachable through this server",
@@ -118,6 +119,7 @@ class Operations:
         self._upstream = upstream
         self._readiness = readiness
         self._audit = audit
+        self._changes: set[asyncio.Task[bytes]] = set()
 
     async def call(
         self, method: str, credential: str | None, read_body: Callable[[], Awaitable[bytes]], deadline: float
@@ -152,7 +154,22 @@ class Operations:
             answer = await self._upstream.call(method, request, deadline)
             return only_named(identity, method, operation.finish(answer))
         async with self._audit.act(identity.subject, method, model):
+            return operation.finish(await self._change(method, request, deadline))
+
+    async def _change(self, method: str, request: bytes, deadline: float) -> bytes:
+        """Load or unload. Triton goes on when the caller does not wait, so its end is seen in any case."""
+
+        async def change() -> bytes:
             try:
-                return operation.finish(await self._upstream.call(method, request, deadline))
+                return await self._upstream.call(method, request, asyncio.get_running_loop().time() + _CHANGE_S)
             finally:
-                await self._catalog.refresh()
+                await self._catalog.loaded()
+
+        task = asyncio.create_task(change())
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asyncio.shield(task)
+        except TimeoutError as error:
+            raise DeadlineExceeded("the deadline passed while Triton was at it; it goes on") from error

@@ -1,11 +1,12 @@
 """The stages of a call, as the service sees them. `wiring.py` chooses what stands behind each."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from enum import StrEnum
+from typing import NamedTuple, Protocol
 
-from gateway.call import CacheStatus, Identity, Scope
+from gateway.call import CacheStatus, Caching, Identity, Scope
 from gateway.errors import GatewayError
 
 
@@ -69,6 +70,8 @@ class Route:
         cacheable: Equal requests may be given one answer.
         takes_timeout: The model's queue lets a request shorten its wait.
         batches: The first dimension of a tensor counts images.
+        shared: Equal requests of different tenants may be given one answer.
+        digest: Of what is known of the model beside its name and version, where it is cacheable.
     """
 
     model: str
@@ -76,6 +79,8 @@ class Route:
     cacheable: bool
     takes_timeout: bool
     batches: bool
+    shared: bool = False
+    digest: bytes = b""
 
 
 class Router(Protocol):
@@ -88,26 +93,90 @@ class Router(Protocol):
         """The inputs and outputs a model takes, in words for a caller that got them wrong; None where unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class CacheKey:
-    """What makes two requests equal."""
+class CacheKey(NamedTuple):
+    """What makes two requests equal.
+
+    Attributes:
+        digest: Of the request and of what else its answer depends on, but for the load.
+        load: The load of the models that the answer belongs to.
+    """
 
     model: str
     version: str
     digest: bytes
+    load: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswer:
+    """An answer that was given before: a serialized ModelInferResponse.
+
+    Attributes:
+        expires_at: On the clock of the caches, seconds.
+    """
+
+    body: bytes
+    expires_at: float
 
 
 class ResponseCache(Protocol):
     """Answers by request."""
 
-    def key(self, route: Route, request: bytes) -> CacheKey:
-        """The key of a request, which must be without its id."""
-
-    def get(self, key: CacheKey) -> bytes | None:
+    async def get(self, key: CacheKey) -> KeptAnswer | None:
         """The answer, or None."""
 
-    def put(self, key: CacheKey, response: bytes) -> None:
-        """Keep an answer for as long as there is room and time."""
+    def put(self, key: CacheKey, answer: KeptAnswer) -> None:
+        """Keep an answer for as long as there is room and time; it may be there a little later. Nothing is waited for."""
+
+
+class Loads(Protocol):
+    """Which load of the models an answer belongs to."""
+
+    @property
+    def current(self) -> bytes:
+        """The load that answers of now belong to."""
+
+    def advance(self) -> None:
+        """A model was loaded, or may have been: answers from before are good no more."""
+
+    async def agree(self) -> None:
+        """With the other machines, within a bounded time."""
+
+
+class CacheTier(StrEnum):
+    """Where an answer was kept: `l1` in the process, `l2` in Redis."""
+
+    L1 = "l1"
+    L2 = "l2"
+
+
+class CacheMetrics(Protocol):
+    """Where the figures of the caches go."""
+
+    def hit(self, model: str, tier: CacheTier) -> None:
+        """An answer was found."""
+
+    def rejected(self, model: str) -> None:
+        """A value in Redis was none of ours, or no more what we wrote."""
+
+
+class Answers(Protocol):
+    """Answers that were given before, and those under way."""
+
+    def key(self, route: Route, identity: Identity, request: bytes) -> CacheKey:
+        """The key of a request, which must be without its id."""
+
+    async def find(
+        self, key: CacheKey, ask: Callable[[], Awaitable[bytes]], caching: Caching
+    ) -> tuple[bytes, CacheStatus]:
+        """The answer, and where it comes from.
+
+        Args:
+            ask: Asks Triton, where nobody else has or does.
+
+        Raises:
+            GatewayError: Triton was asked, and failed.
+        """
 
 
 class Upstream(Protocol):

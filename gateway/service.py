@@ -2,17 +2,17 @@
 
 import asyncio
 
-from gateway import wire
+from gateway import cache_control, wire
 from gateway.auth.models import check_model
-from gateway.call import CacheStatus, InferenceCall, InferenceReply, Scope
+from gateway.call import CacheStatus, Caching, Identity, InferenceCall, InferenceReply, Scope
 from gateway.errors import DeadlineExceeded, InvalidArgument
 from gateway.ports import (
     Admission,
+    Answers,
     Authenticator,
     Limiter,
     Metrics,
     Observation,
-    ResponseCache,
     Route,
     Router,
     Upstream,
@@ -32,7 +32,7 @@ class InferenceService:
         admission: Admission,
         limiter: Limiter,
         router: Router,
-        cache: ResponseCache,
+        answers: Answers,
         upstream: Upstream,
         metrics: Metrics,
     ) -> None:
@@ -40,7 +40,7 @@ class InferenceService:
         self._admission = admission
         self._limiter = limiter
         self._router = router
-        self._cache = cache
+        self._answers = answers
         self._upstream = upstream
         self._metrics = metrics
 
@@ -72,28 +72,40 @@ class InferenceService:
                     observation.answered_by(route.model, route.version)
                 async with self._limiter.admit(identity, images, call.deadline):
                     observation.stage("limit")
-                    return await self._answer(route, header, body, call.deadline, observation)
+                    return await self._answer(route, header, body, call, identity, observation)
 
     async def _answer(
-        self, route: Route, header: InferHeader, body: bytes, deadline: float, observation: Observation
+        self,
+        route: Route,
+        header: InferHeader,
+        body: bytes,
+        call: InferenceCall,
+        identity: Identity,
+        observation: Observation,
     ) -> InferenceReply:
-        """From the cache where the model allows it, else from Triton."""
-        if not route.cacheable or _SEQUENCE in header.parameters:
-            answer = await self._ask(route, header, body, deadline)
+        """From the cache where the model and the caller allow it, else from Triton."""
+        caching = Caching.NO_STORE
+        if route.cacheable and _SEQUENCE not in header.parameters:
+            caching = cache_control.read(call.headers("cache-control"))
+        if caching is Caching.NO_STORE:
+            answer = await self._ask(route, header, body, call.deadline)
             observation.stage("upstream")
             return InferenceReply(answer, CacheStatus.BYPASS)
         body = wire.without_id(body, header)
-        key = self._cache.key(route, body)
-        cached = self._cache.get(key)
-        observation.stage("cache")
-        if cached is not None:
-            observation.cached(CacheStatus.HIT)
-            return InferenceReply(wire.with_id(cached, header.request_id), CacheStatus.HIT)
-        observation.cached(CacheStatus.MISS)
-        answer = await self._ask(route, header, body, deadline)
-        observation.stage("upstream")
-        self._cache.put(key, answer)
-        return InferenceReply(wire.with_id(answer, header.request_id), CacheStatus.MISS)
+
+        async def ask() -> bytes:
+            observation.stage("cache")
+            observation.cached(CacheStatus.MISS)
+            answer = await self._ask(route, header, body, call.deadline)
+            observation.stage("upstream")
+            return answer
+
+        observation.cached(CacheStatus.COALESCED)  # Until it is known to ask itself, or to have hit.
+        answer, status = await self._answers.find(self._answers.key(route, identity, body), ask, caching)
+        if status is not CacheStatus.MISS:
+            observation.stage("cache")
+            observation.cached(status)
+        return InferenceReply(wire.with_id(answer, header.request_id), status)
 
     async def _ask(self, route: Route, header: InferHeader, body: bytes, deadline: float) -> bytes:
         """Hand the request to Triton with what is left of the time."""

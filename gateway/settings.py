@@ -146,17 +146,31 @@ class TlsSettings(_Section):
 
 
 class CacheSettings(_Section):
-    """The response cache of each worker.
+    """The response cache of each worker, and the one that workers and machines share.
 
     Attributes:
-        max_bytes: Bytes of requests' keys and answers held; 0 turns the cache off.
-        max_entry_bytes: A larger answer is not kept.
+        max_bytes: Bytes of requests' keys and answers held in each worker; 0 turns this cache off.
+        max_entry_bytes: A larger answer is not kept there.
         ttl_s: An answer is used this long.
+        models: Globs of models whose answers are kept although their configs do not say so.
+        shared: Answers are kept in the Redis of `redis.url` too. Its `maxmemory` bounds them together.
+        max_shared_entry_bytes: A larger answer is not kept there.
+        secret: What places and marks of shared answers are computed with, the same on all machines; None: one that is made
+            in the state directory, for the workers of this machine alone.
     """
 
     max_bytes: int = Field(default=64 * MEBIBYTE, ge=0)
     max_entry_bytes: int = Field(default=4 * MEBIBYTE, ge=1)
     ttl_s: float = Field(default=300.0, gt=0, le=86_400)
+    models: tuple[str, ...] = ()
+    shared: bool = False
+    max_shared_entry_bytes: int = Field(default=MEBIBYTE // 4, ge=1, le=16 * MEBIBYTE)
+    secret: Annotated[SecretStr, Field(min_length=32)] | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether any answer is kept."""
+        return self.shared or self.max_bytes > 0
 
 
 class LimitSettings(_Section):
@@ -215,13 +229,13 @@ class WithoutRedis(StrEnum):
 
 
 class RedisSettings(_Section):
-    """Where workers and machines count limits together.
+    """Where workers and machines count limits together, and share answers where `cache.shared` says so.
 
     Attributes:
         url: redis://… or rediss://…; None: each worker counts for itself.
         timeout_s: Redis is away when it does not answer for this long.
         retry_s: While it is away it is tried this often, by one call.
-        max_connections: Of each worker.
+        max_connections: Of each worker, for limits and for answers each.
         when_away: `local`: each worker counts for itself; `allow`: no limits; `refuse`: callers with limits are refused.
     """
 
@@ -288,6 +302,12 @@ class GatewaySettings(BaseSettings):
     def _open_only_on_loopback(self) -> Self:
         if self.auth.mode is AuthMode.OFF and not is_loopback(self.host):
             raise ValueError(f"auth.mode=off is refused on host {self.host!r}: it must be loopback, such as 127.0.0.1")
+        return self
+
+    @model_validator(mode="after")
+    def _shared_cache_has_a_redis(self) -> Self:
+        if self.cache.shared and self.redis.url is None:
+            raise ValueError("cache.shared needs redis.url")
         return self
 
     @property

@@ -10,14 +10,17 @@ from gateway.admission.in_flight import InFlightLimit, Places
 from gateway.admission.local_limiter import LocalLimiter
 from gateway.admission.redis_limiter import NoLimits, RedisLimiter, RefuseLimited
 from gateway.auth.identities import Identities
-from gateway.cache.memory import MemoryCache
+from gateway.cache.stage import CacheStage
+from gateway.metrics.caches import CacheCounters
 from gateway.metrics.exposition import Exposition
 from gateway.metrics.instruments import PrometheusMetrics, certificate_expiry
 from gateway.metrics.workers import use_files
 from gateway.operations import Operations, Readiness
 from gateway.ports import Limiter
+from gateway.redis_link import RedisLink
 from gateway.rest.door import Door
 from gateway.routing.catalog import ModelCatalog
+from gateway.routing.counters import InferenceCounters
 from gateway.rpc.server import Health
 from gateway.rpc.servicer import InferenceHandler
 from gateway.service import InferenceService
@@ -41,17 +44,21 @@ class Gateway:
     identities: Identities
     limiter: LocalLimiter | RedisLimiter
     certificates: Certificates | None
+    cache: CacheStage
 
     @classmethod
     def build(cls, settings: GatewaySettings) -> Self:
         """Build all of it, on the event loop that will run it."""
         use_files(settings.metrics_dir, settings.worker)
-        metrics = PrometheusMetrics(CollectorRegistry())
+        registry = CollectorRegistry()
+        metrics = PrometheusMetrics(registry)
         certificates = Certificates(settings.tls, certificate_expiry().set) if settings.tls.certificate else None
         identities = Identities.build(settings)
         authenticator = identities.authenticator
         upstream = TritonUpstream(settings.upstream, settings.limits.max_body_bytes)
-        catalog = ModelCatalog(upstream, settings.upstream.refresh_s)
+        cache = CacheStage.build(settings, CacheCounters(registry))
+        counters = InferenceCounters((upstream,))
+        catalog = ModelCatalog(upstream, counters, cache.loads, settings.cache, settings.upstream.refresh_s)
         limiter = _limiter(settings)
         admission = InFlightLimit(settings.limits)
         service = InferenceService(
@@ -59,7 +66,7 @@ class Gateway:
             admission=admission,
             limiter=limiter,
             router=catalog,
-            cache=MemoryCache(settings.cache, time.monotonic),
+            answers=cache.answers,
             upstream=upstream,
             metrics=metrics,
         )
@@ -86,6 +93,7 @@ class Gateway:
             identities=identities,
             limiter=limiter,
             certificates=certificates,
+            cache=cache,
         )
 
     async def close(self) -> None:
@@ -94,6 +102,7 @@ class Gateway:
         await self.upstream.close()
         if isinstance(self.limiter, RedisLimiter):
             await self.limiter.close()
+        await self.cache.close()
         await self.identities.close()
 
 
@@ -106,4 +115,5 @@ def _limiter(settings: GatewaySettings) -> LocalLimiter | RedisLimiter:
         WithoutRedis.ALLOW: NoLimits(),
         WithoutRedis.REFUSE: RefuseLimited(),
     }
-    return RedisLimiter(settings.redis, settings.limiter, instead[settings.redis.when_away], time.monotonic)
+    link = RedisLink(settings.redis, f"limits: {settings.redis.when_away}", time.monotonic)
+    return RedisLimiter(link, settings.limiter, instead[settings.redis.when_away])

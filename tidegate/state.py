@@ -14,6 +14,8 @@ from gateway.auth.administration import Administration, KeySpec
 from gateway.auth.database import Database
 from gateway.auth.keys import ApiKey
 from gateway.auth.store import KeyStore
+from gateway.cache.loads import FILE as LOADS
+from gateway.cache.loads import MachineLoads
 from gateway.call import Scope
 from gateway.errors import Unavailable
 from tidegate.client import DEV_KEY, ENDPOINTS, TLS
@@ -43,6 +45,7 @@ def prepared(settings: UpSettings) -> Iterator[None]:
                     f"another `tidegate up` runs with the state directory {directory}; stop it, or set TIDEGATE_STATE_DIR"
                 ) from error
             shutil.rmtree(settings.metrics_dir, ignore_errors=True)
+            _forget_answers(directory / LOADS)
             _prepare_keys(settings)
             try:
                 yield
@@ -50,6 +53,13 @@ def prepared(settings: UpSettings) -> Iterator[None]:
                 (directory / ENDPOINTS).unlink(missing_ok=True)
     except OSError as error:
         raise CommandError(f"{error.filename or directory}: {error.strerror}; check TIDEGATE_STATE_DIR") from error
+
+
+def _forget_answers(loads: Path) -> None:
+    """Tritons are about to load every model: no shared answer of an earlier time is good."""
+    machine = MachineLoads(loads)
+    machine.advance()
+    machine.close()
 
 
 def write_endpoints(settings: UpSettings, http: str, grpc: str, metrics: str) -> None:

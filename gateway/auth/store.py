@@ -80,7 +80,9 @@ def _stored(key: KeyRow, tenant: TenantRow | None) -> StoredKey:
         limits += _limits(f"tenant:{tenant.name}", allowance(tenant))
     scopes = frozenset(Scope(scope) for scope in key.scopes.split())
     return StoredKey(
-        identity=Identity(f"key:{key.key_id}", scopes, tuple(key.models.split()), limits),
+        identity=Identity(
+            f"key:{key.key_id}", scopes, tuple(key.models.split()), limits, None if tenant is None else tenant.name
+        ),
         secret_hash=key.secret_hash,
         old_secret_hash=key.old_secret_hash,
         old_secret_until=key.old_secret_until,

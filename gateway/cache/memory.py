@@ -1,28 +1,16 @@
-"""A response cache in process memory, bounded in bytes and in time."""
+"""Answers in process memory, bounded in bytes and in time."""
 
-import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from blake3 import blake3
-
-from gateway.ports import CacheKey, Route
+from gateway.ports import CacheKey, KeptAnswer
 from gateway.settings import CacheSettings
 
 _ENTRY_OVERHEAD_BYTES = 512
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    response: bytes
-    expires_at: float
-
-
 class MemoryCache:
     """Least recently used out first.
-
-    The digest is keyed with a secret of this process, so that a caller cannot compute two requests that collide.
 
     Args:
         clock: Seconds, monotonic.
@@ -31,8 +19,7 @@ class MemoryCache:
     def __init__(self, settings: CacheSettings, clock: Callable[[], float]) -> None:
         self._settings = settings
         self._clock = clock
-        self._secret = secrets.token_bytes(blake3.key_size)
-        self._entries: OrderedDict[CacheKey, _Entry] = OrderedDict()
+        self._entries: OrderedDict[CacheKey, KeptAnswer] = OrderedDict()
         self._held_bytes = 0
 
     @property
@@ -40,12 +27,8 @@ class MemoryCache:
         """What the entries take, with an allowance for their keys."""
         return self._held_bytes
 
-    def key(self, route: Route, request: bytes) -> CacheKey:
-        """The key of a request, which must be without its id."""
-        return CacheKey(route.model, route.version, blake3(request, key=self._secret).digest())
-
-    def get(self, key: CacheKey) -> bytes | None:
-        """The answer, or None where there is none or its time is over."""
+    async def get(self, key: CacheKey) -> KeptAnswer | None:
+        """The answer, or None where there is none or its time is over. Nothing is waited for."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -53,23 +36,23 @@ class MemoryCache:
             self._drop(key)
             return None
         self._entries.move_to_end(key)
-        return entry.response
+        return entry
 
-    def put(self, key: CacheKey, response: bytes) -> None:
+    def put(self, key: CacheKey, answer: KeptAnswer) -> None:
         """Keep an answer, unless it is over the size of an entry or of the whole cache."""
-        size = _size(response)
-        if len(response) > self._settings.max_entry_bytes or size > self._settings.max_bytes:
+        size = _size(answer)
+        if len(answer.body) > self._settings.max_entry_bytes or size > self._settings.max_bytes:
             return
         if key in self._entries:
             self._drop(key)
-        self._entries[key] = _Entry(response, self._clock() + self._settings.ttl_s)
+        self._entries[key] = answer
         self._held_bytes += size
         while self._held_bytes > self._settings.max_bytes:
             self._drop(next(iter(self._entries)))
 
     def _drop(self, key: CacheKey) -> None:
-        self._held_bytes -= _size(self._entries.pop(key).response)
+        self._held_bytes -= _size(self._entries.pop(key))
 
 
-def _size(response: bytes) -> int:
-    return len(response) + _ENTRY_OVERHEAD_BYTES
+def _size(answer: KeptAnswer) -> int:
+    return len(answer.body) + _ENTRY_OVERHEAD_BYTES

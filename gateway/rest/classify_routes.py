@@ -7,11 +7,10 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.call import InferenceCall
 from gateway.errors import InvalidArgument
 from gateway.rest import classify
 from gateway.rest.body import Body
-from gateway.rest.door import CACHE_HEADER, DoorDep, credential, documented_key
+from gateway.rest.door import CACHE_HEADER, DoorDep, call_of, documented_key
 
 router = APIRouter(prefix="/v1", tags=["classify"], dependencies=[documented_key])
 
@@ -54,7 +53,7 @@ async def classify_images(
         images = await classify.read_images(body, door.limits.max_images)
         return classify.to_request(target, version, images, top_k)
 
-    reply = await door.infer(body, InferenceCall(credential(request), door.deadline(request), read_body))
+    reply = await door.infer(body, call_of(door, request, read_body))
     results = classify.from_response(reply.body, model)
     headers = {CACHE_HEADER: reply.cache.value}
     if classify.is_multipart(body):

@@ -1,6 +1,7 @@
 """What the routes work with, and how a request's key and deadline are read."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -67,6 +68,20 @@ class Door:
 def credential(request: Request) -> str | None:
     """The key of the `Authorization: Bearer` header."""
     return bearer(request.headers.get("authorization"))
+
+
+def call_of(door: Door, request: Request, read_body: Callable[[], Awaitable[bytes]]) -> InferenceCall:
+    """The call that a request is.
+
+    Raises:
+        InvalidArgument: Its deadline cannot be read.
+    """
+
+    def header(name: str) -> str | None:
+        values = request.headers.getlist(name)
+        return ",".join(values) if values else None
+
+    return InferenceCall(credential(request), door.deadline(request), read_body, header)
 
 
 def _door(request: Request) -> Door:

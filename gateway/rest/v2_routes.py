@@ -22,11 +22,10 @@ from tritonclient.grpc.service_pb2 import (
     ServerMetadataResponse,
 )
 
-from gateway.call import InferenceCall
 from gateway.errors import InvalidArgument
 from gateway.rest import compression, inference
 from gateway.rest.body import Body
-from gateway.rest.door import CACHE_HEADER, Door, DoorDep, credential, documented_key
+from gateway.rest.door import CACHE_HEADER, Door, DoorDep, call_of, documented_key
 from gateway.rest.messages import to_json
 
 router = APIRouter(prefix="/v2", tags=["KServe v2"], dependencies=[documented_key])
@@ -111,7 +110,7 @@ async def infer(request: Request, door: DoorDep, model: str, version: str = "") 
         forms.append(form)
         return bytes(message.SerializeToString())
 
-    reply = await door.infer(body, InferenceCall(credential(request), door.deadline(request), read_body))
+    reply = await door.infer(body, call_of(door, request, read_body))
     answer, header_length = inference.write_response(ModelInferResponse.FromString(reply.body), forms[0])
     headers = {CACHE_HEADER: reply.cache.value}
     if header_length is not None:

@@ -2,8 +2,11 @@
 
 import asyncio
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import structlog
+from blake3 import blake3
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.grpc.service_pb2 import (
     ModelConfigRequest,
     ModelConfigResponse,
@@ -13,10 +16,14 @@ from tritonclient.grpc.service_pb2 import (
 
 from contract import model_config
 from contract.tensors import TensorSpec
-from gateway.errors import GatewayError, InvalidArgument, NotFound
-from gateway.ports import Route, Upstream
+from gateway.errors import GatewayError, InvalidArgument, NotFound, Unavailable
+from gateway.ports import Loads, Route, Upstream
+from gateway.routing.counters import InferenceCounters
+from gateway.settings import CacheSettings
 
 _CALL_S = 5.0
+# The parameter of a model's config that lets tenants share its answers, and its value.
+_SHARING, _SHARED = "tidegate_cache", "shared"
 
 _log = structlog.get_logger(__name__)
 
@@ -28,8 +35,11 @@ class Model:
     Attributes:
         versions: Those that are ready, ascending.
         batches: The first dimension of every tensor is the batch.
-        cacheable: Its config has `response_cache { enable: true }`.
+        cacheable: Its config has `response_cache { enable: true }`, or the settings name it; and a response depends on its
+            request alone.
         takes_timeout: Its queue policy lets a request shorten its wait.
+        shared: Tenants share its answers.
+        digest: Of its config.
     """
 
     name: str
@@ -39,20 +49,34 @@ class Model:
     batches: bool
     cacheable: bool
     takes_timeout: bool
+    shared: bool = False
+    digest: bytes = b""
 
 
 class ModelCatalog:
     """What the gateway knows of Triton's models.
 
     What it knows can be `refresh_s` old; a load or unload through this gateway refreshes it at once. A model it does
-    not know is sent on as it is, and Triton answers.
+    not know is sent on as it is, and Triton answers. Where it finds that something was loaded, it says so to `loads`.
+
+    Args:
+        counters: What shows loads that did not pass through a gateway.
     """
 
-    def __init__(self, upstream: Upstream, refresh_s: float) -> None:
+    def __init__(
+        self, upstream: Upstream, counters: InferenceCounters, loads: Loads, cache: CacheSettings, refresh_s: float
+    ) -> None:
         self._upstream = upstream
+        self._counters = counters
+        self._loads = loads
+        self._cache = cache
         self._refresh_s = refresh_s
         self._models: dict[str, Model] = {}
         self._ready = False
+        self._refreshing = asyncio.Lock()
+        self._index: dict[str, set[int]] | None = None
+        self._gone = False
+        self._read_in = b""
 
     @property
     def ready(self) -> bool:
@@ -83,7 +107,7 @@ class ModelCatalog:
             version = str(known.versions[-1])
         elif version not in map(str, known.versions):
             return Route(model, "", cacheable=False, takes_timeout=False, batches=False)
-        return Route(model, version, known.cacheable, known.takes_timeout, known.batches)
+        return Route(model, version, known.cacheable, known.takes_timeout, known.batches, known.shared, known.digest)
 
     def explain(self, model: str) -> str | None:
         """For example: digits takes images UINT8 [-1,32,32,3] and gives scores FP32 [-1,10]."""
@@ -100,24 +124,42 @@ class ModelCatalog:
             await self.refresh()
             await asyncio.sleep(self._refresh_s)
 
-    async def refresh(self) -> None:
-        """Read the index, and the config of each model whose ready versions changed."""
-        try:
-            index = await self._index()
-            found = [await self._read(name, tuple(sorted(versions))) for name, versions in index.items()]
-        except GatewayError as error:
-            if self._ready:
-                _log.warning("upstream is not ready", reason=error.message)
-            self._ready = False
-            self._models = {}
-            return
-        models = {model.name: model for model in found if model is not None}
-        if not self._ready or models.keys() != self._models.keys():
-            _log.info("models", ready=sorted(models))
-        self._models = models
-        self._ready = True
+    async def loaded(self) -> None:
+        """Something was loaded or unloaded through this gateway, or may have been."""
+        self._loads.advance()
+        await self.refresh()
 
-    async def _index(self) -> dict[str, set[int]]:
+    async def refresh(self) -> None:
+        """Read the index, and the config of each model whose ready versions changed, or of all after a load."""
+        async with self._refreshing:
+            try:
+                models = await self._read_models()
+            except GatewayError as error:
+                if self._ready:
+                    _log.warning("upstream is not ready", reason=error.message)
+                self._ready = False
+                self._models = {}
+                self._gone = self._gone or isinstance(error, Unavailable)
+            else:
+                if not self._ready or models.keys() != self._models.keys():
+                    _log.info("models", ready=sorted(models))
+                self._models = models
+                self._ready = True
+        if self._ready:
+            await self._loads.agree()
+
+    async def _read_models(self) -> dict[str, Model]:
+        index = await self._read_index()
+        # A Triton that was gone may be another. What was loaded when this process began is the other workers' to know.
+        if await self._counters.fell() or self._gone or self._index not in (None, index):
+            self._loads.advance()
+        self._index, self._gone = index, False
+        load = self._loads.current
+        found = [await self._read(name, tuple(sorted(versions)), load) for name, versions in index.items()]
+        self._read_in = load
+        return {model.name: model for model in found if model is not None}
+
+    async def _read_index(self) -> dict[str, set[int]]:
         request = RepositoryIndexRequest(ready=True)
         index = RepositoryIndexResponse.FromString(await self._call("RepositoryIndex", request.SerializeToString()))
         versions: dict[str, set[int]] = {}
@@ -126,9 +168,9 @@ class ModelCatalog:
                 versions.setdefault(entry.name, set()).add(int(entry.version))
         return versions
 
-    async def _read(self, name: str, versions: tuple[int, ...]) -> Model | None:
+    async def _read(self, name: str, versions: tuple[int, ...], load: bytes) -> Model | None:
         known = self._models.get(name)
-        if known is not None and known.versions == versions:
+        if known is not None and known.versions == versions and load == self._read_in:
             return known
         request = ModelConfigRequest(name=name, version=str(versions[-1]))
         try:
@@ -142,9 +184,16 @@ class ModelCatalog:
             inputs=model_config.inputs(config),
             outputs=model_config.outputs(config),
             batches=config.max_batch_size > 0,
-            cacheable=config.response_cache.enable,
+            cacheable=self._is_cacheable(config),
             takes_timeout=config.dynamic_batching.default_queue_policy.allow_timeout_override,
+            shared=_SHARING in config.parameters and config.parameters[_SHARING].string_value == _SHARED,
+            digest=blake3(config.SerializeToString(deterministic=True)).digest(),
         )
+
+    def _is_cacheable(self, config: ModelConfig) -> bool:
+        wanted = config.response_cache.enable or any(fnmatchcase(config.name, glob) for glob in self._cache.models)
+        stateful = config.HasField("sequence_batching") or config.model_transaction_policy.decoupled
+        return self._cache.on and wanted and not stateful
 
     async def _call(self, method: str, request: bytes) -> bytes:
         return await self._upstream.call(method, request, asyncio.get_running_loop().time() + _CALL_S)

@@ -54,7 +54,12 @@ class InferenceHandler(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
     async def _infer(self, _: AsyncIterator[bytes], context: _Context) -> bytes:
-        call = InferenceCall(_credential(context), self._call_deadline(context), lambda: _read(context))
+        call = InferenceCall(
+            credential=_credential(context),
+            deadline=self._call_deadline(context),
+            read_body=lambda: _read(context),
+            headers=lambda name: _metadata(context, name),
+        )
         try:
             reply = await self._service.infer(call)
         except GatewayError as error:
@@ -105,8 +110,18 @@ class InferenceHandler(grpc.GenericRpcHandler):
 def _credential(context: _Context) -> str | None:
     for name, value in context.invocation_metadata() or ():
         if name == "authorization":
-            return bearer(value if isinstance(value, str) else value.decode("latin-1"))
+            return bearer(_text(value))
     return None
+
+
+def _metadata(context: _Context, name: str) -> str | None:
+    """What stands under a name, several with commas between."""
+    values = [_text(value) for key, value in context.invocation_metadata() or () if key == name]
+    return ",".join(values) if values else None
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
 
 
 async def _read(context: _Context) -> bytes:

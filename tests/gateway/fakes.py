@@ -3,7 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from gateway.cache.answers import CachedAnswers
+from gateway.cache.keys import CacheKeys
+from gateway.cache.memory import MemoryCache
 from gateway.call import Identity, Scope
+from gateway.ports import CacheTier, ResponseCache
+from gateway.settings import CacheSettings
 
 Answer = Callable[[bytes], Awaitable[bytes]]
 
@@ -52,3 +57,45 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class FakeLoads:
+    """Loads by number."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.agreements = 0
+
+    @property
+    def current(self) -> bytes:
+        return self.number.to_bytes(16, "big")
+
+    def advance(self) -> None:
+        self.number += 1
+
+    async def agree(self) -> None:
+        self.agreements += 1
+
+
+class FakeCacheMetrics:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.hits: list[CacheTier] = []
+        self.rejections = 0
+
+    def hit(self, model: str, tier: CacheTier) -> None:
+        self.hits.append(tier)
+
+    def rejected(self, model: str) -> None:
+        self.rejections += 1
+
+
+def answers_in_memory(
+    loads: FakeLoads | None = None, far: ResponseCache | None = None, metrics: FakeCacheMetrics | None = None
+) -> CachedAnswers:
+    """Over a memory for which no time passes."""
+    settings = CacheSettings()
+    near = MemoryCache(settings, lambda: 0.0)
+    keys, metrics = CacheKeys(b"secret"), metrics or FakeCacheMetrics()
+    return CachedAnswers(keys, loads or FakeLoads(), near, far, settings.ttl_s, lambda: 0.0, metrics)

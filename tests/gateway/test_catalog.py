@@ -1,7 +1,9 @@
 import pytest
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.grpc.service_pb2 import (
     ModelConfigRequest,
     ModelConfigResponse,
+    ModelStatisticsResponse,
     RepositoryIndexRequest,
     RepositoryIndexResponse,
 )
@@ -11,7 +13,9 @@ from contract.formats import Format
 from contract.model_config import model_config
 from gateway.errors import NotFound, Unavailable
 from gateway.routing.catalog import ModelCatalog
-from tests.gateway.fakes import FakeUpstream
+from gateway.routing.counters import InferenceCounters
+from gateway.settings import CacheSettings
+from tests.gateway.fakes import FakeLoads, FakeUpstream
 
 _CARD = Card(
     name="digits", labels=("zero", "one"), preprocessing=Preprocessing(height=4, width=4), cache_responses=True
@@ -19,12 +23,14 @@ _CARD = Card(
 
 
 class Repository:
-    """Models by name with their ready versions; a version in `gone` has no config any more."""
+    """Models by name with their ready versions, and what was counted of each; one in `gone` has no config any more."""
 
     def __init__(self) -> None:
         self.versions: dict[str, list[int]] = {"digits": [1, 3]}
         self.gone: set[str] = set()
         self.away = False
+        self.counted = 0
+        self.made = model_config(_CARD, Format.ONNX)
 
     async def index(self, request: bytes) -> bytes:
         if self.away:
@@ -40,7 +46,14 @@ class Repository:
         name = ModelConfigRequest.FromString(request).name
         if name in self.gone:
             raise NotFound("gone")
-        return bytes(ModelConfigResponse(config=model_config(_CARD, Format.ONNX)).SerializeToString())
+        return bytes(ModelConfigResponse(config=self.made).SerializeToString())
+
+    async def statistics(self, request: bytes) -> bytes:
+        response = ModelStatisticsResponse()
+        for name, versions in self.versions.items():
+            for version in versions:
+                response.model_stats.add(name=name, version=str(version), inference_count=self.counted)
+        return bytes(response.SerializeToString())
 
 
 @pytest.fixture
@@ -50,12 +63,23 @@ def repository() -> Repository:
 
 @pytest.fixture
 def upstream(repository: Repository) -> FakeUpstream:
-    return FakeUpstream(RepositoryIndex=repository.index, ModelConfig=repository.config)
+    return FakeUpstream(
+        RepositoryIndex=repository.index, ModelConfig=repository.config, ModelStatistics=repository.statistics
+    )
 
 
 @pytest.fixture
-async def catalog(upstream: FakeUpstream) -> ModelCatalog:
-    catalog = ModelCatalog(upstream, refresh_s=1)
+def loads() -> FakeLoads:
+    return FakeLoads()
+
+
+def _catalog(upstream: FakeUpstream, loads: FakeLoads, cache: CacheSettings | None = None) -> ModelCatalog:
+    return ModelCatalog(upstream, InferenceCounters((upstream,)), loads, cache or CacheSettings(), refresh_s=1)
+
+
+@pytest.fixture
+async def catalog(upstream: FakeUpstream, loads: FakeLoads) -> ModelCatalog:
+    catalog = _catalog(upstream, loads)
     await catalog.refresh()
     return catalog
 
@@ -110,3 +134,67 @@ async def test_without_triton_nothing_is_ready_until_it_is_back(catalog: ModelCa
     repository.away = False
     await catalog.refresh()
     assert catalog.ready and list(catalog.models) == ["digits"]
+
+
+async def test_what_may_have_been_loaded_is_told(
+    catalog: ModelCatalog, repository: Repository, loads: FakeLoads
+) -> None:
+    repository.counted = 5
+    await catalog.refresh()
+    assert loads.number == 0, "neither the first look nor calls are a load"
+    repository.counted = 4
+    await catalog.refresh()
+    assert loads.number == 1, "a count that falls"
+    repository.versions["digits"].append(4)
+    await catalog.refresh()
+    assert loads.number == 2, "another index"
+    repository.away = True
+    await catalog.refresh()
+    repository.away = False
+    await catalog.refresh()
+    assert loads.number == 3, "a Triton that was gone"
+    await catalog.loaded()
+    assert loads.number == 4, "a load through this gateway"
+    assert loads.agreements == 6, "at each look that Triton answered"
+
+
+async def test_a_load_has_the_configs_read_again(
+    catalog: ModelCatalog, repository: Repository, loads: FakeLoads
+) -> None:
+    before = catalog.route("digits", "")
+    repository.made.max_batch_size += 1
+    loads.advance()  # By another worker.
+    await catalog.refresh()
+    assert catalog.route("digits", "").digest != before.digest
+
+
+async def _route_of(repository: Repository, made: ModelConfig, cache: CacheSettings) -> tuple[bool, bool]:
+    repository.made = made
+    upstream = FakeUpstream(
+        RepositoryIndex=repository.index, ModelConfig=repository.config, ModelStatistics=repository.statistics
+    )
+    catalog = _catalog(upstream, FakeLoads(), cache)
+    await catalog.refresh()
+    route = catalog.route("digits", "")
+    return route.cacheable, route.shared
+
+
+async def test_a_model_or_the_settings_opt_in_and_tenants_share_where_the_model_says_so(repository: Repository) -> None:
+    silent, asking, sharing = (ModelConfig(name="digits") for _ in range(3))
+    asking.response_cache.enable = sharing.response_cache.enable = True
+    sharing.parameters["tidegate_cache"].string_value = "shared"
+    unset, named, off = CacheSettings(), CacheSettings(models=("dig*",)), CacheSettings(max_bytes=0)
+    assert await _route_of(repository, silent, unset) == (False, False)
+    assert await _route_of(repository, silent, named) == (True, False)
+    assert await _route_of(repository, asking, unset) == (True, False)
+    assert await _route_of(repository, sharing, unset) == (True, True)
+    assert await _route_of(repository, asking, off) == (False, False)
+
+
+async def test_a_response_that_depends_on_more_than_its_request_is_never_kept(repository: Repository) -> None:
+    sequence, decoupled = (ModelConfig(name="digits") for _ in range(2))
+    sequence.response_cache.enable = decoupled.response_cache.enable = True
+    sequence.sequence_batching.max_sequence_idle_microseconds = 1
+    decoupled.model_transaction_policy.decoupled = True
+    for made in (sequence, decoupled):
+        assert await _route_of(repository, made, CacheSettings(models=("*",))) == (False, False)

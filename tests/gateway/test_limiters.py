@@ -16,6 +16,7 @@ from gateway.admission.redis_limiter import RedisLimiter, RefuseLimited
 from gateway.call import Identity, Limit, Resource, Scope
 from gateway.errors import LimitExceeded
 from gateway.ports import Limiter
+from gateway.redis_link import RedisLink
 from gateway.settings import LimiterSettings, RedisSettings
 from tests.gateway.fakes import Clock, soon
 from tests.gateway.redis_server import RedisServer
@@ -54,7 +55,7 @@ def shared_limiter(server: RedisServer, settings: LimiterSettings = _SETTINGS) -
     """Counts in Redis, and lets nothing pass that Redis did not count."""
     # A busy machine may take longer than the settings allow; whether a call waits too long is tested elsewhere.
     redis = RedisSettings(url=SecretStr(server.url)).model_copy(update={"timeout_s": 10.0})
-    return RedisLimiter(redis, settings, RefuseLimited(), time.monotonic)
+    return RedisLimiter(RedisLink(redis, "refuse", time.monotonic), settings, RefuseLimited())
 
 
 @pytest.fixture(params=["local", "redis"])

@@ -14,6 +14,7 @@ from gateway.admission.local_limiter import LocalLimiter
 from gateway.admission.redis_limiter import NoLimits, RedisLimiter, RefuseLimited
 from gateway.errors import GatewayError, LimitExceeded, Unavailable
 from gateway.ports import Limiter
+from gateway.redis_link import RedisLink
 from gateway.settings import LimiterSettings, RedisSettings
 from tests.gateway import redis_server
 from tests.gateway.fakes import soon
@@ -32,7 +33,7 @@ def failing(tmp_path: Path) -> Iterator[RedisServer]:
 
 def _limiter(server: RedisServer, instead: Limiter) -> RedisLimiter:
     redis = RedisSettings(url=SecretStr(server.url), timeout_s=0.03, retry_s=0.2)
-    return RedisLimiter(redis, _LIMITER, instead, time.monotonic)
+    return RedisLimiter(RedisLink(redis, "tested", time.monotonic), _LIMITER, instead)
 
 
 class Load:
@@ -130,7 +131,7 @@ async def test_a_redis_whose_scripts_are_gone_is_given_them_again(redis: RedisSe
     identity = caller(requests=10)
     async with limiter.admit(identity, 1, soon()):
         pass
-    await limiter._redis.script_flush()
+    await limiter._link.client.script_flush()
     with pytest.raises(LimitExceeded):
         async with limiter.admit(identity, 1, soon()):
             pass

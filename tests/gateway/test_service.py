@@ -7,7 +7,6 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
 from gateway.admission.in_flight import InFlightLimit
 from gateway.admission.local_limiter import LocalLimiter
-from gateway.cache.memory import MemoryCache
 from gateway.call import CacheStatus, Identity, InferenceCall, Limit, Resource, Scope
 from gateway.errors import (
     DeadlineExceeded,
@@ -22,8 +21,8 @@ from gateway.errors import (
 from gateway.metrics.instruments import PrometheusMetrics
 from gateway.ports import Route
 from gateway.service import InferenceService
-from gateway.settings import CacheSettings, LimiterSettings, LimitSettings
-from tests.gateway.fakes import FakeAuthenticator, FakeUpstream, soon
+from gateway.settings import LimiterSettings, LimitSettings
+from tests.gateway.fakes import FakeAuthenticator, FakeUpstream, answers_in_memory, soon
 
 
 class FixedRouter:
@@ -57,17 +56,19 @@ class Stage:
             admission=InFlightLimit(limits or LimitSettings()),
             limiter=LocalLimiter(LimiterSettings(), lambda: 0.0),
             router=router or FixedRouter(),
-            cache=MemoryCache(CacheSettings(), lambda: 0.0),
+            answers=answers_in_memory(),
             upstream=self.upstream,
             metrics=PrometheusMetrics(self.registry),
         )
 
-    def call(self, body: bytes | None = None, deadline_s: float = 10.0) -> InferenceCall:
+    def call(
+        self, body: bytes | None = None, deadline_s: float = 10.0, cache_control: str | None = None
+    ) -> InferenceCall:
         async def read_body() -> bytes:
             self.bodies_read += 1
             return _request() if body is None else body
 
-        return InferenceCall("key", soon(deadline_s), read_body)
+        return InferenceCall("key", soon(deadline_s), read_body, {"cache-control": cache_control}.get)
 
     def counted(self, outcome: str, version: str = "1") -> float | None:
         model = "digits" if version == "1" else "unknown"
@@ -84,7 +85,8 @@ def _request(request_id: str = "", **parameters: int) -> bytes:
 
 async def _echo(request: bytes) -> bytes:
     asked = ModelInferRequest.FromString(request)
-    return bytes(ModelInferResponse(id=asked.id, raw_output_contents=asked.raw_input_contents).SerializeToString())
+    answer = ModelInferResponse(model_version="1", id=asked.id, raw_output_contents=asked.raw_input_contents)
+    return bytes(answer.SerializeToString())
 
 
 async def test_an_unknown_callers_body_is_not_read() -> None:
@@ -125,6 +127,35 @@ async def test_a_sequence_goes_one_way() -> None:
     await stage.service.infer(stage.call())
     first, again, other, none = stage.upstream.affinities
     assert first == again != other and first is not None and none is None
+
+
+async def test_a_caller_may_have_it_asked_anew_or_not_kept() -> None:
+    stage = Stage()
+    directives = ("no-store", None, "max-age=1, No-Cache", None, "no-cache, no-store")
+    replies = [await stage.service.infer(stage.call(cache_control=directive)) for directive in directives]
+    assert [reply.cache.value for reply in replies] == ["bypass", "miss", "miss", "hit", "bypass"]
+    assert len(stage.upstream.asked) == 4
+
+
+async def test_equal_calls_at_the_same_time_are_one_with_their_own_ids() -> None:
+    release = asyncio.Event()
+
+    async def answer(request: bytes) -> bytes:
+        await release.wait()
+        return await _echo(request)
+
+    stage = Stage(answer)
+    calls = [asyncio.create_task(stage.service.infer(stage.call(_request(request_id)))) for request_id in "abc"]
+    while stage.bodies_read < 3:
+        await asyncio.sleep(0)
+    release.set()
+    replies = await asyncio.gather(*calls)
+    assert [reply.cache.value for reply in replies] == ["miss", "coalesced", "coalesced"]
+    assert [ModelInferResponse.FromString(reply.body).id for reply in replies] == ["a", "b", "c"]
+    assert len(stage.upstream.asked) == 1
+    for status, count in (("miss", 1), ("coalesced", 2)):
+        labels = {"model": "digits", "status": status}
+        assert stage.registry.get_sample_value("tidegate_cache_requests_total", labels) == count
 
 
 async def test_a_failure_is_not_kept() -> None:

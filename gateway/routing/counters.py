@@ -1,0 +1,54 @@
+"""What Triton counts of each version that it serves: from nothing, whenever it loads one."""
+
+import asyncio
+from collections.abc import Sequence
+
+from tritonclient.grpc.service_pb2 import ModelStatistics, ModelStatisticsRequest, ModelStatisticsResponse
+
+from gateway.errors import GatewayError
+from gateway.ports import Upstream
+
+_CALL_S = 5.0
+_EVERY_MODEL: bytes = ModelStatisticsRequest().SerializeToString()
+
+_Counts = dict[tuple[str, str], tuple[int, ...]]
+
+
+class InferenceCounters:
+    """Shows loads that nobody told of: a count that is less than it was.
+
+    One is not seen where the new load counted as much since as the one before had when it was last looked at.
+
+    Args:
+        tritons: Each by itself, as each counts for itself.
+    """
+
+    def __init__(self, tritons: Sequence[Upstream]) -> None:
+        self._tritons = tritons
+        self._seen: list[_Counts] = [{} for _ in tritons]
+
+    async def fell(self) -> bool:
+        """Whether a Triton counts less of a version than when it was last asked; one that does not answer says nothing."""
+        deadline = asyncio.get_running_loop().time() + _CALL_S
+        fell = False
+        for triton, seen in zip(self._tritons, self._seen, strict=True):
+            try:
+                answer = await triton.call("ModelStatistics", _EVERY_MODEL, deadline)
+            except GatewayError:
+                continue
+            counts = {
+                (version.name, version.version): _counts(version)
+                for version in ModelStatisticsResponse.FromString(answer).model_stats
+            }
+            for name, count in counts.items():
+                fell = fell or any(now < before for now, before in zip(count, seen.get(name, count), strict=True))
+            seen.clear()
+            seen.update(counts)
+        return fell
+
+
+def _counts(version: ModelStatistics) -> tuple[int, ...]:
+    """All of them rise only; the times fill gaps, where a few calls were counted before and as many since."""
+    statistics = version.inference_stats
+    durations = (statistics.success, statistics.fail, statistics.queue, statistics.compute_infer)
+    return (version.inference_count, version.execution_count, *(part for d in durations for part in (d.count, d.ns)))
