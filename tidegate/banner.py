@@ -8,7 +8,8 @@ from gateway.settings import AuthMode
 from tidegate.client import DEV_KEY
 from tidegate.settings import UpSettings
 
-SAMPLE = Path("examples/seven.png")
+_SAMPLE = Path("examples/seven.png")
+_PACKAGED_SAMPLE = Path(__file__).parent / "demo" / "seven.png"
 
 
 def text(
@@ -43,9 +44,10 @@ def text(
 
 def _digits(http: str, grpc: str, key: Path, with_key: bool) -> list[str]:
     headers = f', headers={{"authorization": "Bearer " + open("{key}").read()}}' if with_key else ""
+    sample = _SAMPLE if _SAMPLE.is_file() else _PACKAGED_SAMPLE
     # Flush left: an indented here-document would not end, and Python would not take it.
     return [
-        f"curl{_curl_key(key, with_key)} --data-binary @{SAMPLE} http://{http}/v1/models/digits/classify",
+        f"curl{_curl_key(key, with_key)} --data-binary @{sample} http://{http}/v1/models/digits/classify",
         "",
         f"{sys.executable} - <<'PYTHON'",
         "import numpy as np, tritonclient.grpc as triton",
