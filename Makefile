@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV ?= .venv
 POETRY ?= poetry
 BIN := $(VENV)/bin
+COMPOSE ?= docker compose --env-file docker/.env --file docker/compose.yaml
 PACKAGES := contract export gateway loadtest serving tests tidegate training
 
 .DEFAULT_GOAL := help
-.PHONY: help up install install-tensorrt test lint format docs pipeline lock clean
+.PHONY: help up install install-tensorrt test lint format docs pipeline lock compose-up compose-down images-check clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,6 +46,19 @@ lock: ## Resolve the dependencies anew and export what pip installs (needs Poetr
 	$(POETRY) export --only main --output requirements/serve.txt
 	$(POETRY) export --with dev,docs,export,load,monitoring --output requirements/all.txt
 	$(POETRY) export --only tensorrt --output requirements/tensorrt.txt
+
+compose-up: docker/.env ## Build and start everything in containers, where there is Docker
+	$(COMPOSE) up --build --detach
+
+compose-down: docker/.env ## Stop them; the volumes stay
+	$(COMPOSE) down
+
+images-check: $(VENV)/.all ## Build the images of the gateway and the CPU Triton without Docker, and classify with them
+	$(BIN)/python -m tests.image_check
+
+docker/.env:
+	@umask 077 && $(PYTHON) -c 'import re, secrets, sys; \
+		sys.stdout.write(re.sub("(?m)=$$", lambda _: "=" + secrets.token_hex(20), sys.stdin.read()))' < docker/.env.example > $@
 
 clean: ## Remove what was built; keeps .venv and .tidegate
 	rm -rf build dist site .mypy_cache .pytest_cache

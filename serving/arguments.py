@@ -20,8 +20,9 @@ def triton_arguments(
     grpc_port: int,
     metrics_port: int,
     shm_prefix: str,
+    host: str = LOOPBACK,
 ) -> tuple[str, ...]:
-    """The command line: loopback only, gRPC and metrics only, and a bad model does not stop the others.
+    """The command line: gRPC and metrics only, on loopback where nothing else is asked, and a bad model does not stop the others.
 
     Args:
         repository: A path, or an s3:// address.
@@ -30,9 +31,9 @@ def triton_arguments(
         "model-repository": repository,
         "backend-directory": str(backend_directory),
         "allow-http": "false",
-        "grpc-address": LOOPBACK,
+        "grpc-address": host,
         "grpc-port": str(grpc_port),
-        "metrics-address": LOOPBACK,
+        "metrics-address": host,
         "metrics-port": str(metrics_port),
         "model-control-mode": "explicit",
         "load-model": "*",

@@ -9,12 +9,12 @@ from typing import Self
 import grpc
 import structlog
 
-from serving.arguments import LOOPBACK, triton_arguments, triton_environment
+from serving.arguments import triton_arguments, triton_environment
 from serving.backend_directory import lay_out_backends
 from serving.control import TritonControl
 from serving.distribution import find_distribution
 from serving.errors import TritonStartFailed
-from serving.ports import ReservedPort
+from serving.ports import Listen, ReservedPort
 from serving.process import SupervisedProcess
 from serving.settings import TritonSettings
 from serving.shared_memory import RegionPrefix, remove_orphaned_regions
@@ -25,10 +25,16 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 class EmbeddedTriton:
-    """One tritonserver of the wheel, on two loopback ports that stay the same when it is started again."""
+    """One tritonserver of the wheel, on two ports, of the loopback by default, that stay the same when it is started again."""
 
     def __init__(
-        self, repository: Path | str, *, state_dir: Path, settings: TritonSettings, environment: Mapping[str, str]
+        self,
+        repository: Path | str,
+        *,
+        state_dir: Path,
+        settings: TritonSettings,
+        environment: Mapping[str, str],
+        listen: Listen = Listen(),
     ) -> None:
         """Describe the server; nothing is started or written.
 
@@ -36,13 +42,18 @@ class EmbeddedTriton:
             repository: A model repository on disk, or an s3:// address.
             state_dir: Where the backends are laid out; servers may share it.
             environment: What Triton and its models get beside what they need.
+            listen: Triton has no keys: beyond loopback the network must keep strangers out.
+
+        Raises:
+            OSError: A port of `listen` is taken.
         """
         self._repository = str(repository)
         self._state_dir = state_dir
         self._settings = settings
         self._environment = environment
-        self._grpc_port = ReservedPort()
-        self._metrics_port = ReservedPort()
+        self._listen = listen
+        self._grpc_port = ReservedPort(listen.host, listen.grpc_port)
+        self._metrics_port = ReservedPort(listen.host, listen.metrics_port)
         self._regions = RegionPrefix.of_this_process()
         self._control = TritonControl(self.grpc_address)
         self._log = TritonLog()
@@ -56,12 +67,12 @@ class EmbeddedTriton:
     @property
     def grpc_address(self) -> str:
         """HOST:PORT of Triton's gRPC service."""
-        return f"{LOOPBACK}:{self._grpc_port.number}"
+        return f"{self._listen.reachable_host}:{self._grpc_port.number}"
 
     @property
     def metrics_url(self) -> str:
         """Triton's own Prometheus metrics."""
-        return f"http://{LOOPBACK}:{self._metrics_port.number}/metrics"
+        return f"http://{self._listen.reachable_host}:{self._metrics_port.number}/metrics"
 
     @property
     def pid(self) -> int | None:
@@ -96,6 +107,7 @@ class EmbeddedTriton:
             grpc_port=self._grpc_port.number,
             metrics_port=self._metrics_port.number,
             shm_prefix=self._regions.text,
+            host=self._listen.host,
         )
         self._process = SupervisedProcess(
             "tritonserver",

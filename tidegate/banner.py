@@ -9,7 +9,8 @@ from tidegate.client import DEV_KEY
 from tidegate.settings import UpSettings
 from tidegate.tls import ServerTrust
 
-SAMPLE = Path("examples/seven.png")
+_SAMPLE = Path("examples/seven.png")
+_PACKAGED_SAMPLE = Path(__file__).parent / "demo" / "seven.png"
 
 
 def text(
@@ -48,9 +49,10 @@ def text(
 
 def _digits(curl: str, rest: str, grpc: str, key: Path, with_key: bool, trust: ServerTrust | None) -> list[str]:
     headers = f', headers={{"authorization": "Bearer " + open("{key}").read()}}' if with_key else ""
+    sample = _SAMPLE if _SAMPLE.is_file() else _PACKAGED_SAMPLE
     # Flush left: an indented here-document would not end, and Python would not take it.
     return [
-        f"{curl} --data-binary @{SAMPLE} {rest}/v1/models/digits/classify",
+        f"{curl} --data-binary @{sample} {rest}/v1/models/digits/classify",
         "",
         f"{sys.executable} - <<'PYTHON'",
         "import numpy as np, tritonclient.grpc as triton",

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tidegate import parts
 from tidegate.errors import CommandError
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
 keys = typer.Typer(help="API keys: make, rotate, limit, list, revoke.", no_args_is_help=True)
 tenants = typer.Typer(help="Tenants: who owns keys, and what they may use together.", no_args_is_help=True)
 models = typer.Typer(help="Models: what is in the repository and what is served.", no_args_is_help=True)
+app.add_typer(parts.app)
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
 app.add_typer(models, name="models")

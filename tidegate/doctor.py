@@ -1,6 +1,8 @@
 """`tidegate doctor`: can this machine serve, and if not, what to do."""
 
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,13 +19,15 @@ from gateway import tls
 from gateway.auth.administration import Administration
 from serving.distribution import find_distribution
 from serving.errors import ServingError
-from tidegate import ports
+from tidegate import ports, services
 from tidegate.errors import CommandError, bad_certificate
 from tidegate.identity import with_database
 from tidegate.settings import UpSettings, up_settings
 
 _SHM = Path("/dev/shm")
 _MIN_SHM_BYTES = 256 * 1024 * 1024
+_NVIDIA_SMI = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
+_NVIDIA_SMI_S = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,19 @@ def examine() -> None:
     settings = up_settings()
     console = Console(highlight=False, soft_wrap=True)
     failed = False
-    for check in (_python, _tritonserver, _shared_memory, _ports, _certificate, _repository, _database):
+    checks = (
+        _python,
+        _tritonserver,
+        _gpu,
+        _shared_memory,
+        _ports,
+        _certificate,
+        _state_dir,
+        _repository,
+        _database,
+        _redis,
+    )
+    for check in checks:
         for finding in check(settings):
             failed = failed or bool(finding.remedy)
             mark = "[red]✗[/red]" if finding.remedy else "[green]✓[/green]"
@@ -62,6 +78,23 @@ def _tritonserver(_: UpSettings) -> Iterator[_Finding]:
         yield _Finding("tritonserver", str(find_distribution().binary))
     except ServingError as error:
         yield _Finding("tritonserver", str(error), "reinstall with `make install`")
+
+
+def _gpu(_: UpSettings) -> Iterator[_Finding]:
+    if shutil.which(_NVIDIA_SMI[0]) is None:
+        yield _Finding("GPU", "none; models run on the CPU")
+        return
+    try:
+        listed = subprocess.run(_NVIDIA_SMI, capture_output=True, text=True, timeout=_NVIDIA_SMI_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield _Finding("GPU", f"nvidia-smi: {error}", "restart the machine, or install the driver anew")
+        return
+    if listed.returncode != 0:
+        words = (listed.stdout + listed.stderr).strip().splitlines() or [f"status {listed.returncode}"]
+        yield _Finding("GPU", f"nvidia-smi: {words[-1]}", "load the driver, or install one that fits the kernel")
+        return
+    for gpu in listed.stdout.strip().splitlines():
+        yield _Finding("GPU", f"{gpu}; the embedded Triton leaves it alone, the image `triton` uses it")
 
 
 def _shared_memory(_: UpSettings) -> Iterator[_Finding]:
@@ -100,9 +133,24 @@ def _certificate(settings: UpSettings) -> Iterator[_Finding]:
     yield _Finding("certificate", f"good until {expires_at:%Y-%m-%d %H:%M} UTC", "renew it" if expired else "")
 
 
+def _state_dir(settings: UpSettings) -> Iterator[_Finding]:
+    directory = settings.state_dir
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    good = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    yield _Finding(
+        "state directory",
+        f"{directory} {'can' if good else 'cannot'} be written",
+        "" if good else f"set TIDEGATE_STATE_DIR, or give this user {existing}",
+    )
+
+
 def _repository(settings: UpSettings) -> Iterator[_Finding]:
     if "://" in settings.model_repository:
-        yield _Finding("model repository", f"{settings.model_repository} is remote, and not looked into")
+        try:
+            yield _Finding("model repository", services.bucket_contents(settings.model_repository))
+        except CommandError as error:
+            remedy = "check TIDEGATE_MODEL_REPOSITORY, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            yield _Finding("model repository", str(error), remedy)
         return
     repository = ModelRepository(Path(settings.model_repository))
     names = repository.model_names()
@@ -130,3 +178,12 @@ def _database(settings: UpSettings) -> Iterator[_Finding]:
         yield _Finding("database of keys", f"{count} keys")
     except CommandError as error:
         yield _Finding("database of keys", "not usable", str(error))
+
+
+def _redis(settings: UpSettings) -> Iterator[_Finding]:
+    if settings.redis.url is None:
+        return
+    try:
+        yield _Finding("Redis", services.redis_version(settings.redis.url.get_secret_value()))
+    except CommandError as error:
+        yield _Finding("Redis", str(error), "start it, or check TIDEGATE_REDIS__URL")

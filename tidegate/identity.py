@@ -56,6 +56,16 @@ def with_database(work: Callable[[Database], Awaitable[_T]]) -> _T:
         raise CommandError(f"{error.filename}: {error.strerror}; check TIDEGATE_STATE_DIR") from error
 
 
+def migrate() -> None:
+    """Bring the schema up to date, and say so."""
+
+    async def nothing(_: Database) -> None:
+        pass
+
+    with_database(nothing)
+    print("The database of keys has the newest schema.")
+
+
 def show_table(table: Table) -> None:
     """Print it as it is; where it is piped, nothing is cut to the width of a terminal that is not there."""
     console = Console(markup=False, highlight=False)

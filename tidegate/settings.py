@@ -10,17 +10,25 @@ from gateway.settings import GatewaySettings, TlsSettings, TlsVersion
 from serving.settings import TritonSettings
 from tidegate.errors import bad_settings
 
+_DEMO = Path(__file__).parent.parent / "model_repository"
+
+
+def _default_repository() -> str:
+    here = Path("model_repository")
+    return str(_DEMO if _DEMO.is_dir() and not here.is_dir() else here)
+
 
 class UpSettings(GatewaySettings):
     """All of it.
 
     Attributes:
-        model_repository: Any Triton repository: a directory, or an s3:// address.
+        model_repository: Any Triton repository: a directory, or an s3:// address. By default `model_repository` in the
+            working directory, and where there is none the demo that comes with the package.
         workers: Gateway processes.
         triton: How the embedded Triton is run.
     """
 
-    model_repository: str = "model_repository"
+    model_repository: str = Field(default_factory=_default_repository)
     workers: int = Field(default_factory=lambda: min(4, max(1, (os.cpu_count() or 1) // 2)), ge=1, le=256)
     triton: TritonSettings = TritonSettings()
 

@@ -18,7 +18,19 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def test_help_names_every_command(environment: dict[str, str]) -> None:
     shown = tidegate("--help", environment=environment)
     assert shown.returncode == 0
-    for command in ("up", "train", "export", "models", "keys", "tenants", "audit", "classify", "doctor"):
+    for command in (
+        "up",
+        "train",
+        "export",
+        "models",
+        "keys",
+        "tenants",
+        "audit",
+        "classify",
+        "doctor",
+        "triton",
+        "migrate",
+    ):
         assert f" {command} " in shown.stdout
 
 
