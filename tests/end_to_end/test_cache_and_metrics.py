@@ -12,6 +12,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
 from tests.running import Server, running
 
+_RAW = {"inference-header-content-length": "0"}
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -22,10 +23,16 @@ def _request(image: NDArray[np.uint8], request_id: str) -> ModelInferRequest:
     return request
 
 
-def _call(channel: grpc.Channel, key: str, request: ModelInferRequest) -> tuple[ModelInferResponse, str]:
-    """The answer, and what the cache did."""
+def _call(
+    channel: grpc.Channel, key: str, request: ModelInferRequest, *more: tuple[str, str]
+) -> tuple[ModelInferResponse, str]:
+    """The answer, and what the cache did.
+
+    Args:
+        more: Metadata.
+    """
     call = channel.unary_unary(_INFER, ModelInferRequest.SerializeToString, ModelInferResponse.FromString)
-    reply, done = call.with_call(request, metadata=(("authorization", f"Bearer {key}"),), timeout=30)
+    reply, done = call.with_call(request, metadata=(("authorization", f"Bearer {key}"), *more), timeout=30)
     return reply, str(dict(done.trailing_metadata())["x-tidegate-cache"])
 
 
@@ -63,6 +70,25 @@ def test_a_request_with_a_different_output_is_not_the_same(server: Server) -> No
         reply, status = _call(channel, server.key, ranked)
     assert status == "miss"
     assert reply.outputs[0].datatype == "BYTES"
+
+
+@pytest.mark.parametrize(("directive", "status"), [("no-cache", "miss"), ("private, no-store", "bypass")])
+def test_cache_control_is_kept_over_both_transports(
+    server: Server, test_files: list[bytes], directive: str, status: str
+) -> None:
+    control = ("cache-control", directive)
+    with grpc.insecure_channel(server.grpc) as channel:
+        for _ in range(2):
+            assert _call(channel, server.key, _request(_image(4), ""), control)[1] == status
+    with httpx.Client(base_url=f"http://{server.http}", headers={**server.headers, **dict([control])}) as client:
+        for _ in range(2):
+            answer = client.post("/v1/models/digits/classify", content=test_files[18])
+            assert answer.headers["x-tidegate-cache"] == status
+    several = [*server.headers.items(), ("cache-control", "private"), control]
+    with httpx.Client(base_url=f"http://{server.http}", headers=several) as client:
+        for _ in range(2):
+            answer = client.post("/v2/models/digits_encoded/infer", content=test_files[18], headers=_RAW)
+            assert answer.headers["x-tidegate-cache"] == status
 
 
 @pytest.fixture(scope="module")

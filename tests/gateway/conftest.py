@@ -32,6 +32,13 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture
+def failing(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own, that it may pause and kill."""
+    with redis_server.running(tmp_path) as server:
+        yield server
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database without tables."""

@@ -4,9 +4,8 @@ import asyncio
 import itertools
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -18,7 +17,6 @@ from gateway.cache.redis import RedisCache
 from gateway.ports import CacheKey, KeptAnswer, ResponseCache
 from gateway.redis_link import RedisLink
 from gateway.settings import CacheSettings, RedisSettings
-from tests.gateway import redis_server
 from tests.gateway.fakes import FakeCacheMetrics, FakeLoads
 from tests.gateway.redis_server import RedisServer
 
@@ -168,6 +166,7 @@ async def test_a_corrupt_or_foreign_value_is_a_miss(shared: Shared, corrupt: _Co
     shared.cache.put(key, _answer())
     await shared.cache.written()
     value = await shared.link.client.get(shared.place(key))
+    assert isinstance(value, bytes)
     await shared.link.client.set(shared.place(key), corrupt(value), keepttl=True)
     assert await shared.body(key) is None
     assert shared.metrics.rejections == 1
@@ -192,13 +191,6 @@ async def test_a_value_of_another_type_or_without_an_end_is_a_miss(shared: Share
     await shared.link.client.persist(shared.place(endless))
     assert await shared.body(listed) is None and await shared.body(endless) is None
     assert shared.metrics.rejections == 2 and not shared.link.away
-
-
-@pytest.fixture
-def failing(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test's own."""
-    with redis_server.running(tmp_path) as server:
-        yield server
 
 
 async def test_no_call_waits_for_a_redis_that_is_away_and_none_gets_a_wrong_answer(failing: RedisServer) -> None:

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
 from pydantic import SecretStr
@@ -16,19 +15,11 @@ from gateway.errors import GatewayError, LimitExceeded, Unavailable
 from gateway.ports import Limiter
 from gateway.redis_link import RedisLink
 from gateway.settings import LimiterSettings, RedisSettings
-from tests.gateway import redis_server
 from tests.gateway.fakes import soon
 from tests.gateway.redis_server import RedisServer
 from tests.gateway.test_limiters import caller
 
 _LIMITER = LimiterSettings(burst_s=0.1)
-
-
-@pytest.fixture
-def failing(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of the test's own."""
-    with redis_server.running(tmp_path) as server:
-        yield server
 
 
 def _limiter(server: RedisServer, instead: Limiter) -> RedisLimiter:
