@@ -47,12 +47,7 @@ class RedisCache:
 
     async def get(self, key: CacheKey) -> KeptAnswer | None:
         """The answer, or None where there is none that is certainly ours."""
-        pipeline = self._link.client.pipeline(transaction=False)
-        pipeline.get(REDIS_KEY)
-        # No more is read than was ever written, whatever lies there.
-        pipeline.getrange(_place(key), 0, _HEAD_BYTES + self._settings.max_shared_entry_bytes)
-        pipeline.pttl(_place(key))
-        found = await self._link.ask(lambda: pipeline.execute(raise_on_error=False))
+        found = await self._link.ask(lambda: self._read(_place(key)))
         if found is None:
             return None
         load, value, left_ms = found
@@ -80,7 +75,7 @@ class RedisCache:
         if self._link.away or left_ms <= 0:
             return
         value = key.load + self._keys.mark(key, answer.body) + answer.body
-        task = asyncio.create_task(self._write(key, value, left_ms))
+        task = asyncio.create_task(self._link.ask(lambda: self._write(_place(key), value, left_ms)))
         self._writes.add(task)
         task.add_done_callback(self._writes.discard)
 
@@ -93,10 +88,19 @@ class RedisCache:
         await self.written()
         await self._link.close()
 
-    async def _write(self, key: CacheKey, value: bytes, left_ms: int) -> None:
+    async def _read(self, place: str) -> list[object]:
+        """The load that the machines agreed on, what lies in a place, and how many ms it still will."""
         pipeline = self._link.client.pipeline(transaction=False)
-        pipeline.set(_place(key), value, px=left_ms)
-        await self._link.ask(lambda: pipeline.execute(raise_on_error=False))
+        pipeline.get(REDIS_KEY)
+        # No more is read than was ever written, whatever lies there.
+        pipeline.getrange(place, 0, _HEAD_BYTES + self._settings.max_shared_entry_bytes)
+        pipeline.pttl(place)
+        return await pipeline.execute(raise_on_error=False)
+
+    async def _write(self, place: str, value: bytes, left_ms: int) -> list[object]:
+        pipeline = self._link.client.pipeline(transaction=False)
+        pipeline.set(place, value, px=left_ms)
+        return await pipeline.execute(raise_on_error=False)  # A Redis that is full answers all the same.
 
 
 def _place(key: CacheKey) -> str:
