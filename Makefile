@@ -11,7 +11,7 @@ PACKAGES := contract export gateway k8s loadtest serving tests tidegate training
 .PHONY: help up install install-tensorrt test lint format docs pipeline lock compose-up compose-down images-check k8s-monitoring clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 up: $(VENV)/.serve ## Serve model_repository/ on this machine
 	@exec $(BIN)/tidegate up
