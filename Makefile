@@ -5,13 +5,13 @@ VENV ?= .venv
 POETRY ?= poetry
 BIN := $(VENV)/bin
 COMPOSE ?= docker compose --env-file docker/.env --file docker/compose.yaml
-PACKAGES := contract export gateway loadtest serving tests tidegate training
+PACKAGES := contract export gateway k8s loadtest serving tests tidegate training
 
 .DEFAULT_GOAL := help
-.PHONY: help up install install-tensorrt test lint format docs pipeline lock compose-up compose-down images-check clean
+.PHONY: help up install install-tensorrt test lint format docs pipeline lock compose-up compose-down images-check k8s-monitoring clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 up: $(VENV)/.serve ## Serve model_repository/ on this machine
 	@exec $(BIN)/tidegate up
@@ -52,6 +52,9 @@ compose-up: docker/.env ## Build and start everything in containers, where there
 
 compose-down: docker/.env ## Stop them; the volumes stay
 	$(COMPOSE) down
+
+k8s-monitoring: $(VENV)/.all ## Write the rules and dashboards of monitoring/ as Kubernetes manifests
+	$(BIN)/python k8s/generate.py
 
 images-check: $(VENV)/.all ## Build the images of the gateway and the CPU Triton without Docker, and classify with them
 	$(BIN)/python -m tests.image_check

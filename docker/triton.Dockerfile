@@ -28,4 +28,4 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=600s --retries=3 \
 ENTRYPOINT ["tritonserver", "--allow-http=false", "--grpc-port=8001", "--metrics-port=8002", \
     "--model-control-mode=explicit", "--load-model=*", "--exit-on-error=false", "--strict-readiness=false", \
     "--exit-timeout-secs=20"]
-CMD ["--model-repository=/models", "--model-config-name=gpu"]
+CMD ["--model-repository=/models", "--model-config-name=gpu", "--grpc-http2-min-recv-ping-interval-without-data=1000"]
