@@ -68,7 +68,8 @@ class Exposition:
         ours = MultiProcessCollector(None, str(self._metrics_dir))  # type: ignore[no-untyped-call]  # Untyped library.
         registry.register(WithExemplars(ours, self._metrics_dir))
         registry.register(batches)
-        registry.register(_UpstreamUp(triton is not None))
+        if self._triton_url is not None:
+            registry.register(_UpstreamUp(triton is not None))
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         text = await asyncio.to_thread(encode, registry)
         if text.endswith(_EOF):
