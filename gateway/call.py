@@ -88,12 +88,15 @@ class InferenceCall:
         deadline: When the caller stops waiting, on the event loop's clock, seconds.
         read_body: Gives the serialized ModelInferRequest. It is not asked for before the caller is known and admitted.
         headers: Gives a header of the call by its name in lower case, None where there is none.
+        serialise: Makes the transport's own answer of the serialized ModelInferResponse; None where that is sent as it is.
+            It is part of the call: what it raises is what became of it.
     """
 
     credential: str | None
     deadline: float
     read_body: Callable[[], Awaitable[bytes]]
     headers: Headers = no_headers
+    serialise: Callable[[bytes], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

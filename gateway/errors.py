@@ -96,9 +96,17 @@ class LimitExceeded(GatewayError):
 
 
 class Overloaded(GatewayError):
-    """There is no room. The same call may be served later; a client should wait before it tries again."""
+    """There is no room. The same call may be served later; a client should wait before it tries again.
+
+    Attributes:
+        reason: What was full, in one word for the metrics.
+    """
 
     kind = ErrorKind.OVERLOADED
+
+    def __init__(self, message: str, reason: str = "upstream") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class DeadlineExceeded(GatewayError):

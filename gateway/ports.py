@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from gateway.call import CacheStatus, Caching, Identity, Scope
+from gateway.call import CacheStatus, Caching, Headers, Identity, Scope, no_headers
 from gateway.errors import GatewayError
 
 
@@ -256,18 +256,31 @@ class Observation(Protocol):
     def stage(self, name: str) -> None:
         """The stage `name` ends now; the next begins."""
 
+    def called_by(self, identity: Identity) -> None:
+        """The caller is known."""
+
+    def asked(self, request_id: str, body_bytes: int, images: int) -> None:
+        """The request was read."""
+
     def answered_by(self, model: str, version: str) -> None:
         """The model is known to be one that is served."""
 
     def cached(self, status: CacheStatus) -> None:
         """What the cache did."""
 
+    def answered(self, body_bytes: int) -> None:
+        """There is an answer; one of several, in a stream."""
+
 
 class Metrics(Protocol):
     """Where figures go."""
 
-    def observe(self) -> AbstractContextManager[Observation]:
-        """Measure a call from entry to exit; an exception that leaves the block is its outcome."""
+    def observe(self, headers: Headers = no_headers) -> AbstractContextManager[Observation]:
+        """Measure a call from entry to exit; an exception that leaves the block is its outcome.
+
+        Args:
+            headers: Those of the call, where it has its own.
+        """
 
     def observe_stream(self) -> AbstractContextManager[None]:
         """Measure a stream of calls likewise; its calls are measured one by one."""

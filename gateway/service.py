@@ -50,15 +50,21 @@ class InferenceService:
         Raises:
             GatewayError: It was not answered.
         """
-        with self._metrics.observe() as observation:
+        with self._metrics.observe(call.headers) as observation:
             try:
                 async with asyncio.timeout_at(call.deadline):
-                    return await self._infer(call, observation)
+                    reply = await self._infer(call, observation)
+                    observation.answered(len(reply.body))
+                    if call.serialise is not None:
+                        await call.serialise(reply.body)
+                        observation.stage("serialise")
+                    return reply
             except TimeoutError as error:
                 raise DeadlineExceeded("the deadline passed before the answer was there") from error
 
     async def _infer(self, call: InferenceCall, observation: Observation) -> InferenceReply:
         identity = await self._authenticator.authenticate(call.credential, Scope.INFER)
+        observation.called_by(identity)
         observation.stage("auth")
         with self._admission.admit():
             body = await call.read_body()
@@ -67,6 +73,7 @@ class InferenceService:
             route = self._router.route(header.model, header.version)
             check_model(identity, route.model)
             images = wire.count_images(body, header) if route.batches else 1
+            observation.asked(header.request_id, len(body), images)
             with self._admission.hold(len(body), images):
                 if route.version:
                     observation.answered_by(route.model, route.version)

@@ -17,6 +17,7 @@ from gateway.ports import (
     Authenticator,
     Limiter,
     Metrics,
+    Observation,
     Places,
     Router,
     StreamAnswer,
@@ -127,12 +128,14 @@ class _Request:
 
     Attributes:
         wants_final: The caller asked for the empty response that says there are no more.
+        observation: Its figures.
         held: What is given back when it is answered: its place, and its measurement.
         error: What it was told went wrong.
     """
 
     model: str
     wants_final: bool
+    observation: Observation
     held: AsyncExitStack
     error: GatewayError | None = None
 
@@ -173,18 +176,21 @@ class _Requests:
         try:
             async with AsyncExitStack() as held:
                 observation = held.enter_context(self._stages.metrics.observe())
+                observation.called_by(self._identity)
                 header = wire.read_header(body)
                 held.enter_context(self._stages.admission.admit())
                 route = self._stages.router.route(header.model, header.version)
                 check_model(self._identity, route.model)
                 images = wire.count_images(body, header) if route.batches else 1
+                observation.asked(header.request_id, len(body), images)
                 held.enter_context(self._stages.admission.hold(len(body), images))
                 if route.version:
                     observation.answered_by(route.model, route.version)
                 await held.enter_async_context(self._stages.limiter.admit(self._identity, images, self._deadline))
                 body = within_deadline(body, header, route, self._deadline)
                 asked = header.parameters.get(wire.EMPTY_FINAL_RESPONSE)
-                request = _Request(route.model, asked is not None and asked.bool_param, held.pop_all())
+                wants_final = asked is not None and asked.bool_param
+                request = _Request(route.model, wants_final, observation, held.pop_all())
         except GatewayError:
             self._room.release()
             raise
@@ -194,6 +200,8 @@ class _Requests:
     def answered(self, response: StreamAnswer) -> tuple[bytes, GatewayError | None] | None:
         """What the caller is to see of a response, and the error it tells; None where that is nothing."""
         request = self._oldest(response)
+        if request is not None:
+            request.observation.answered(len(response.body))
         if response.error is not None:
             error = self._explained(response.error, request)
             if request is not None:

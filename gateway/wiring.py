@@ -12,9 +12,13 @@ from gateway.admission.redis_limiter import NoLimits, RedisLimiter, RefuseLimite
 from gateway.auth.identities import Identities
 from gateway.cache.stage import CacheStage
 from gateway.metrics.caches import CacheCounters
+from gateway.metrics.call_log import CallLog
+from gateway.metrics.exemplars import ExemplarFile
 from gateway.metrics.exposition import Exposition
 from gateway.metrics.instruments import PrometheusMetrics, certificate_expiry
-from gateway.metrics.workers import use_files
+from gateway.metrics.triton_statistics import TritonStatistics
+from gateway.metrics.watchers import CallWatchers, Tracer, Watcher
+from gateway.metrics.workers import calls_lost, use_files
 from gateway.operations import Operations, Readiness
 from gateway.ports import Limiter
 from gateway.redis_link import RedisLink
@@ -24,7 +28,7 @@ from gateway.routing.counters import InferenceCounters
 from gateway.rpc.server import Health
 from gateway.rpc.servicer import InferenceHandler
 from gateway.service import InferenceService
-from gateway.settings import GatewaySettings, WithoutRedis
+from gateway.settings import GatewaySettings, LoggedCalls, WithoutRedis
 from gateway.stream import StreamService
 from gateway.tls import Certificates
 from gateway.upstream.triton import TritonUpstream
@@ -38,6 +42,7 @@ class Gateway:
     door: Door
     health: Health
     exposition: Exposition
+    traces: Tracer | None
     catalog: ModelCatalog
     readiness: Readiness
     upstream: TritonUpstream
@@ -51,7 +56,14 @@ class Gateway:
         """Build all of it, on the event loop that will run it."""
         use_files(settings.metrics_dir, settings.worker)
         registry = CollectorRegistry()
-        metrics = PrometheusMetrics(registry)
+        traces = _traces(settings)
+        metrics = PrometheusMetrics(
+            registry,
+            settings.metrics,
+            settings.limits,
+            CallWatchers(traces, _watchers(settings)),
+            calls_lost(settings.metrics_dir, settings.worker),
+        )
         certificates = Certificates(settings.tls, certificate_expiry().set) if settings.tls.certificate else None
         identities = Identities.build(settings)
         authenticator = identities.authenticator
@@ -72,7 +84,7 @@ class Gateway:
         )
         streams = StreamService(
             authenticator=authenticator,
-            streams=Places(settings.limits.max_streams, "streams are open"),
+            streams=Places(settings.limits.max_streams, "streams are open", "streams"),
             admission=admission,
             limiter=limiter,
             router=catalog,
@@ -86,7 +98,10 @@ class Gateway:
             handler=InferenceHandler(service, streams, operations, settings.limits),
             door=Door(service, streams, operations, catalog, readiness, settings.limits, identities),
             health=Health(),
-            exposition=Exposition(str(settings.metrics_dir), settings.upstream.metrics_url, readiness),
+            exposition=Exposition(
+                settings.metrics_dir, settings.upstream.metrics_url, TritonStatistics(upstream, catalog), readiness
+            ),
+            traces=traces,
             catalog=catalog,
             readiness=readiness,
             upstream=upstream,
@@ -99,11 +114,30 @@ class Gateway:
     async def close(self) -> None:
         """Give back every connection."""
         await self.exposition.close()
+        if self.traces is not None:
+            await self.traces.close()
         await self.upstream.close()
         if isinstance(self.limiter, RedisLimiter):
             await self.limiter.close()
         await self.cache.close()
         await self.identities.close()
+
+
+def _traces(settings: GatewaySettings) -> Tracer | None:
+    if settings.tracing.endpoint is None:
+        return None
+    from gateway.metrics.tracing import Traces  # Half a second and 20 MB, which only those pay who want traces.
+
+    return Traces(settings.tracing, settings.worker)
+
+
+def _watchers(settings: GatewaySettings) -> tuple[Watcher, ...]:
+    watchers: list[Watcher] = []
+    if settings.call_log.calls is not LoggedCalls.OFF:
+        watchers.append(CallLog(settings.call_log, time.monotonic))
+    if settings.tracing.endpoint is not None:
+        watchers.append(ExemplarFile(settings.metrics_dir, settings.worker))
+    return tuple(watchers)
 
 
 def _limiter(settings: GatewaySettings) -> LocalLimiter | RedisLimiter:

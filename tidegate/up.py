@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 import httpx
@@ -14,6 +15,7 @@ from tritonclient.grpc.service_pb2 import RepositoryIndexRequest
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from gateway import tls
+from gateway.metrics.workers import forget_gauges
 from gateway.settings import is_loopback
 from serving.errors import ServingError
 from serving.process import SupervisedProcess
@@ -133,6 +135,7 @@ async def _workers(settings: UpSettings, public: _Ports, triton: EmbeddedTriton)
             (sys.executable, "-P", "-m", "tidegate", "gateway"),
             environment | {"TIDEGATE_WORKER": str(number)},
             settings=supervision,
+            on_exit=partial(_forget, settings, number),
         )
         for number in range(settings.workers)
     ]
@@ -142,6 +145,10 @@ async def _workers(settings: UpSettings, public: _Ports, triton: EmbeddedTriton)
         yield
     finally:
         await asyncio.gather(*(worker.stop() for worker in workers))
+
+
+def _forget(settings: UpSettings, worker: int, _: int) -> None:
+    forget_gauges(settings.metrics_dir, worker)
 
 
 async def _withdraw_refused(settings: UpSettings, triton: EmbeddedTriton) -> dict[str, str]:

@@ -1,10 +1,13 @@
 """The inner port: every worker's figures in one answer, with Triton's beside them, and this worker's health."""
 
 import asyncio
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -13,10 +16,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.metrics.exemplars import WithExemplars
+from gateway.metrics.triton_statistics import TritonStatistics
 from gateway.operations import Readiness
 
 _TRITON_S = 2.0
 _MAX_TRITON_BYTES = 16 * 1024 * 1024
+_EOF = b"# EOF\n"
+# OpenMetrics has `_total` at the end of a counter's name, and Triton has not; its names stay as they are.
+_COUNTER = re.compile(rb"^(# TYPE \S+) counter$", re.MULTILINE)
 
 
 class Exposition:
@@ -25,9 +33,12 @@ class Exposition:
     Health is told here too, because whoever watches over a process has no certificate to show to the public ports.
     """
 
-    def __init__(self, metrics_dir: str, triton_url: str | None, readiness: Readiness) -> None:
+    def __init__(
+        self, metrics_dir: Path, triton_url: str | None, statistics: TritonStatistics, readiness: Readiness
+    ) -> None:
         self._metrics_dir = metrics_dir
         self._triton_url = triton_url
+        self._statistics = statistics
         self._readiness = readiness
         self._client = httpx.AsyncClient(timeout=_TRITON_S)
 
@@ -52,12 +63,20 @@ class Exposition:
         return Response(status_code=200 if self._readiness.ready else 503)
 
     async def _scrape(self, request: Request) -> Response:
-        triton = await self._triton()
+        triton, batches = await asyncio.gather(self._triton(), self._statistics.read())
         registry = CollectorRegistry()
-        MultiProcessCollector(registry, self._metrics_dir)  # type: ignore[no-untyped-call]  # Untyped library.
-        registry.register(_UpstreamUp(triton is not None))
-        ours = await asyncio.to_thread(generate_latest, registry)
-        return Response(ours + (triton or b""), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        ours = MultiProcessCollector(None, str(self._metrics_dir))  # type: ignore[no-untyped-call]  # Untyped library.
+        registry.register(WithExemplars(ours, self._metrics_dir))
+        registry.register(batches)
+        if self._triton_url is not None:
+            registry.register(_UpstreamUp(triton is not None))
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        text = await asyncio.to_thread(encode, registry)
+        if text.endswith(_EOF):
+            text = text.removesuffix(_EOF) + _COUNTER.sub(rb"\1 unknown", triton or b"") + _EOF
+        else:
+            text += triton or b""
+        return Response(text, headers={"content-type": content_type})
 
     async def _triton(self) -> bytes | None:
         if self._triton_url is None:

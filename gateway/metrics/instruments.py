@@ -1,78 +1,60 @@
 """The gateway's own figures, in files that every worker's exposition reads.
 
-The labels are stages, outcomes and names of served models: never a caller's text.
+The labels are stages, outcomes, reasons, and names of served models and of tenants: never a caller's text.
 """
 
-from asyncio import CancelledError
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateway.call import CacheStatus
-from gateway.errors import ErrorKind, GatewayError
+from gateway.call import Headers, no_headers
+from gateway.errors import LimitExceeded, Overloaded
+from gateway.metrics.observation import OK, CallObservation, outcome_of
+from gateway.metrics.watchers import CallWatchers
+from gateway.settings import LimitSettings, MetricsSettings
 
+DURATION = "tidegate_stage_duration_seconds"
+TOTAL = "total"
 BUCKETS_S = (
     0.0005, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075,
     0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0,
 )  # fmt: skip
 STREAM_BUCKETS_S = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0)
 
-UNKNOWN = "unknown"
-OK = "ok"
-CANCELLED = "cancelled"
-
-
-class CallObservation:
-    """The figures of one call: the times at which its stages ended, and what became of it."""
-
-    __slots__ = ("cache", "model", "stages", "started", "version")
-
-    def __init__(self) -> None:
-        self.model = UNKNOWN
-        self.version = UNKNOWN
-        self.cache = CacheStatus.BYPASS
-        self.started = perf_counter()
-        self.stages: list[tuple[str, float]] = []
-
-    def stage(self, name: str) -> None:
-        """The stage `name` ends now; the next begins."""
-        self.stages.append((name, perf_counter()))
-
-    def answered_by(self, model: str, version: str) -> None:
-        """The model is known to be one that is served."""
-        self.model, self.version = model, version
-
-    def cached(self, status: CacheStatus) -> None:
-        """What the cache did."""
-        self.cache = status
+# No tenant has such a name.
+NO_TENANT = "_none"
+OTHER_TENANTS = "_other"
 
 
 class PrometheusMetrics:
-    """Histograms of latency by stage, model, version and outcome; counters of the cache; a gauge of what is in flight."""
+    """Counts every call, and shows it to who watches calls."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._duration = Histogram(
-            "tidegate_stage_duration_seconds",
-            "Time an inference call spent in a stage; the stage 'total' is the whole call.",
-            ("stage", "model", "version", "outcome"),
-            buckets=BUCKETS_S,
-            registry=registry,
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        settings: MetricsSettings,
+        limits: LimitSettings,
+        watchers: CallWatchers,
+        lost: int = 0,
+    ) -> None:
+        """Begin, or go on where the files are a predecessor's.
+
+        Args:
+            lost: Calls that the predecessor had begun and not ended when it died.
+        """
+        self._max_tenants = settings.max_tenants
+        self._watchers = watchers
+        self._started = Counter("tidegate_calls_started_total", "Inference calls begun.", registry=registry)
+        self._lost = Counter(
+            "tidegate_calls_lost_total", "Inference calls that a worker took with it when it died.", registry=registry
         )
-        self._cache = Counter(
-            "tidegate_cache_requests_total",
-            "Inference calls by what the response cache did.",
-            ("model", "status"),
-            registry=registry,
-        )
-        self._in_flight = Gauge(
-            "tidegate_in_flight_calls",
-            "Inference calls being worked on.",
-            registry=registry,
-            multiprocess_mode="sum",
-        )
-        self._in_flight.set(0)
+        self._lost.inc(lost)
+        self._in_flight = _live(registry, "tidegate_in_flight_calls", "Inference calls being worked on.")
+        bound = _live(registry, "tidegate_max_in_flight_calls", "Inference calls that may be worked on at once.")
+        bound.set(limits.max_in_flight)
+        self._open_streams = _live(registry, "tidegate_open_streams", "Streams of inference calls that are open.")
         self._stream_duration = Histogram(
             "tidegate_stream_duration_seconds",
             "How long streams of inference calls were open.",
@@ -80,50 +62,82 @@ class PrometheusMetrics:
             buckets=STREAM_BUCKETS_S,
             registry=registry,
         )
-        self._open_streams = Gauge(
-            "tidegate_open_streams",
-            "Streams of inference calls that are open.",
+        self._refused = Counter(
+            "tidegate_refused_calls_total",
+            "Inference calls and streams refused for want of room, and by which limit.",
+            ("model", "reason"),
             registry=registry,
-            multiprocess_mode="sum",
         )
-        self._open_streams.set(0)
-        self._durations: dict[tuple[str, str, str, str], Histogram] = {}
-        self._statuses: dict[tuple[str, str], Counter] = {}
+        self._by_outcome = _ByOutcome(registry)
+        self._by_model = _ByModel(registry)
+        self._by_tenant = _ByTenant(registry)
 
-    @contextmanager
-    def observe(self) -> Iterator[CallObservation]:
+    def observe(self, headers: Headers = no_headers) -> CallObservation:
         """Measure a call from entry to exit; an exception that leaves the block is its outcome."""
-        observation = CallObservation()
-        with self._in_flight.track_inprogress(), _outcome(lambda outcome: self._record(observation, outcome)):
-            yield observation
+        self._started.inc()
+        self._in_flight.inc()
+        return self._watchers.observe(self._record, headers)
 
     @contextmanager
     def observe_stream(self) -> Iterator[None]:
         """Measure a stream of calls likewise; its calls are measured one by one."""
         started = perf_counter()
-
-        def record(outcome: str) -> None:
-            self._stream_duration.labels(outcome).observe(perf_counter() - started)
-
-        with self._open_streams.track_inprogress(), _outcome(record):
-            yield
+        error: BaseException | None = None
+        try:
+            with self._open_streams.track_inprogress():
+                yield
+        except BaseException as raised:
+            error = raised
+            self._count_refusal("unknown", raised)
+            raise
+        finally:
+            self._stream_duration.labels(outcome_of(error)).observe(perf_counter() - started)
 
     def _record(self, observation: CallObservation, outcome: str) -> None:
-        before = observation.started
-        for stage, ended in observation.stages:
-            self._histogram(stage, observation, outcome).observe(ended - before)
-            before = ended
-        self._histogram("total", observation, outcome).observe(perf_counter() - observation.started)
-        status = (observation.model, observation.cache.value)
-        if status not in self._statuses:
-            self._statuses[status] = self._cache.labels(*status)
-        self._statuses[status].inc()
+        ended = perf_counter()
+        self._by_outcome.record(observation, outcome, ended)
+        self._by_model.record(observation, outcome)
+        self._by_tenant.record(observation, outcome, self._max_tenants)
+        if observation.error is not None:
+            self._count_refusal(observation.model, observation.error)
+        self._in_flight.dec()
+        self._watchers.ended(observation, outcome, ended)
 
-    def _histogram(self, stage: str, observation: CallObservation, outcome: str) -> Histogram:
-        key = (stage, observation.model, observation.version, outcome)
-        child = self._durations.get(key)
+    def _count_refusal(self, model: str, error: BaseException) -> None:
+        if isinstance(error, Overloaded):
+            self._refused.labels(model, error.reason).inc()
+        elif isinstance(error, LimitExceeded):
+            self._refused.labels(model, error.limit).inc()
+
+
+class _ByOutcome:
+    """The histogram of stages."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._histogram = Histogram(
+            DURATION,
+            "Time an inference call spent in a stage; the stage 'total' is the whole call.",
+            ("stage", "model", "version", "outcome"),
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self._children: dict[tuple[str, str, str], dict[str, Histogram]] = {}
+
+    def record(self, observation: CallObservation, outcome: str, ended: float) -> None:
+        key = (observation.model, observation.version, outcome)
+        children = self._children.get(key)
+        if children is None:
+            children = self._children[key] = {}
+        before = observation.started
+        for stage, at in observation.stages:
+            self._child(children, stage, key).observe(at - before)
+            before = at
+        self._child(children, TOTAL, key).observe(ended - observation.started)
+
+    def _child(self, children: dict[str, Histogram], stage: str, key: tuple[str, str, str]) -> Histogram:
+        child = children.get(stage)
         if child is None:
-            child = self._durations[key] = self._duration.labels(*key)
+            child = children[stage] = self._histogram.labels(stage, *key)
         return child
 
 
@@ -137,18 +151,89 @@ def certificate_expiry() -> Gauge:
     )
 
 
-@contextmanager
-def _outcome(record: Callable[[str], None]) -> Iterator[None]:
-    """Record what became of the block."""
-    outcome = ErrorKind.INTERNAL.value
-    try:
-        yield
-        outcome = OK
-    except GatewayError as error:
-        outcome = error.kind.value
-        raise
-    except CancelledError:
-        outcome = CANCELLED
-        raise
-    finally:
-        record(outcome)
+class _ByModel:
+    """What the cache did, images, and bytes in and out."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._cache = Counter(
+            "tidegate_cache_requests_total",
+            "Inference calls by what the response cache did.",
+            ("model", "status"),
+            registry=registry,
+        )
+        self._images = Counter(
+            "tidegate_images_total", "Images in calls that were answered.", ("model",), registry=registry
+        )
+        self._request_bytes = Counter(
+            "tidegate_request_bytes_total",
+            "Bytes of serialized requests that were read.",
+            ("model",),
+            registry=registry,
+        )
+        self._response_bytes = Counter(
+            "tidegate_response_bytes_total", "Bytes of serialized answers.", ("model",), registry=registry
+        )
+        self._statuses: dict[tuple[str, str], Counter] = {}
+        self._sums: dict[str, tuple[Counter, Counter, Counter]] = {}
+
+    def record(self, observation: CallObservation, outcome: str) -> None:
+        model = observation.model
+        status = (model, observation.cache.value)
+        counter = self._statuses.get(status)
+        if counter is None:
+            counter = self._statuses[status] = self._cache.labels(*status)
+        counter.inc()
+        if not observation.request_bytes:
+            return
+        sums = self._sums.get(model)
+        if sums is None:
+            labelled = (
+                self._images.labels(model),
+                self._request_bytes.labels(model),
+                self._response_bytes.labels(model),
+            )
+            sums = self._sums[model] = labelled
+        images, request_bytes, response_bytes = sums
+        request_bytes.inc(observation.request_bytes)
+        response_bytes.inc(observation.response_bytes)
+        if outcome == OK:
+            images.inc(observation.images)
+
+
+class _ByTenant:
+    """What tenants use; the first so many a worker sees have labels of their own."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._calls = Counter(
+            "tidegate_tenant_calls_total", "Inference calls of a tenant.", ("tenant", "outcome"), registry=registry
+        )
+        self._images = Counter(
+            "tidegate_tenant_images_total",
+            "Images in a tenant's calls that were answered.",
+            ("tenant",),
+            registry=registry,
+        )
+        self._tenants: dict[str, Counter] = {}
+        self._outcomes: dict[tuple[str, str], Counter] = {}
+
+    def record(self, observation: CallObservation, outcome: str, most: int) -> None:
+        tenant = observation.tenant or NO_TENANT
+        images = self._tenants.get(tenant)
+        if images is None:
+            if len(self._tenants) >= most and tenant != NO_TENANT:
+                tenant = OTHER_TENANTS
+            images = self._tenants.setdefault(tenant, self._images.labels(tenant))
+        key = (tenant, outcome)
+        calls = self._outcomes.get(key)
+        if calls is None:
+            calls = self._outcomes[key] = self._calls.labels(*key)
+        calls.inc()
+        if outcome == OK:
+            images.inc(observation.images)
+
+
+def _live(registry: CollectorRegistry, name: str, documentation: str) -> Gauge:
+    """A gauge that is summed over the workers that live."""
+    gauge = Gauge(name, documentation, registry=registry, multiprocess_mode="livesum")
+    gauge.set(0)
+    return gauge

@@ -1,9 +1,15 @@
-"""Where the workers' figures lie: a file a worker, which its successor goes on with."""
+"""Where the workers' figures lie: files of a worker's number, which its successor goes on with."""
 
+import json
 import os
 from pathlib import Path
 
-from prometheus_client import values
+from prometheus_client import multiprocess, values
+from prometheus_client.mmap_dict import MmapedDict
+
+_STARTED = "tidegate_calls_started_total"
+_LOST = "tidegate_calls_lost_total"
+_ENDED = "tidegate_stage_duration_seconds_bucket"
 
 
 def use_files(metrics_dir: Path, worker: int) -> None:
@@ -15,3 +21,23 @@ def use_files(metrics_dir: Path, worker: int) -> None:
     metrics_dir.mkdir(parents=True, exist_ok=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_dir)  # The library takes it from nowhere else.
     values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]  # Untyped library.
+
+
+def forget_gauges(metrics_dir: Path, worker: int) -> None:
+    """A worker is dead: what it was doing is done no more. What it counted stays."""
+    multiprocess.mark_process_dead(worker, str(metrics_dir))  # type: ignore[no-untyped-call]  # Untyped library.
+
+
+def calls_lost(metrics_dir: Path, worker: int) -> int:
+    """Calls that the worker's predecessor began, did not end, and that are not counted as lost yet."""
+    lost = 0.0
+    for path in (metrics_dir / f"counter_{worker}.db", metrics_dir / f"histogram_{worker}.db"):
+        if not path.exists():
+            continue
+        for key, value, *_ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
+            _, name, labels, _ = json.loads(key)
+            if name == _STARTED:
+                lost += value
+            elif name == _LOST or (name == _ENDED and labels["stage"] == "total"):
+                lost -= value
+    return max(0, round(lost))

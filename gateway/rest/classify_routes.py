@@ -53,13 +53,17 @@ async def classify_images(
         images = await classify.read_images(body, door.limits.max_images)
         return classify.to_request(target, version, images, top_k)
 
-    reply = await door.infer(body, call_of(door, request, read_body))
-    results = classify.from_response(reply.body, model)
-    headers = {CACHE_HEADER: reply.cache.value}
-    if classify.is_multipart(body):
-        answer: classify.Classification | classify.Classifications = classify.Classifications(results=results)
-    elif isinstance(results[0], classify.Failure):
-        raise InvalidArgument(results[0].error)
-    else:
-        answer = results[0]
-    return Response(orjson.dumps(answer.model_dump()), media_type="application/json", headers=headers)
+    answers: list[bytes] = []
+
+    async def serialise(response: bytes) -> None:
+        results = classify.from_response(response, model)
+        if classify.is_multipart(body):
+            answer: classify.Classification | classify.Classifications = classify.Classifications(results=results)
+        elif isinstance(results[0], classify.Failure):
+            raise InvalidArgument(results[0].error)
+        else:
+            answer = results[0]
+        answers.append(orjson.dumps(answer.model_dump()))
+
+    reply = await door.infer(body, call_of(door, request, read_body, serialise))
+    return Response(answers[0], media_type="application/json", headers={CACHE_HEADER: reply.cache.value})

@@ -70,7 +70,12 @@ def credential(request: Request) -> str | None:
     return bearer(request.headers.get("authorization"))
 
 
-def call_of(door: Door, request: Request, read_body: Callable[[], Awaitable[bytes]]) -> InferenceCall:
+def call_of(
+    door: Door,
+    request: Request,
+    read_body: Callable[[], Awaitable[bytes]],
+    serialise: Callable[[bytes], Awaitable[None]],
+) -> InferenceCall:
     """The call that a request is.
 
     Raises:
@@ -81,7 +86,7 @@ def call_of(door: Door, request: Request, read_body: Callable[[], Awaitable[byte
         values = request.headers.getlist(name)
         return ",".join(values) if values else None
 
-    return InferenceCall(credential(request), door.deadline(request), read_body, header)
+    return InferenceCall(credential(request), door.deadline(request), read_body, header, serialise)
 
 
 def _door(request: Request) -> Door:

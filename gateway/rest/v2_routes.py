@@ -100,6 +100,7 @@ async def infer(request: Request, door: DoorDep, model: str, version: str = "") 
     """
     body = Body(request, door.limits.max_body_bytes)
     forms: list[inference.ResponseForm] = []
+    responses: list[Response] = []
 
     async def read_body() -> bytes:
         content, header_length = await body.read(), _header_length(request)
@@ -110,9 +111,18 @@ async def infer(request: Request, door: DoorDep, model: str, version: str = "") 
         forms.append(form)
         return bytes(message.SerializeToString())
 
-    reply = await door.infer(body, call_of(door, request, read_body))
-    answer, header_length = inference.write_response(ModelInferResponse.FromString(reply.body), forms[0])
-    headers = {CACHE_HEADER: reply.cache.value}
+    async def serialise(response: bytes) -> None:
+        responses.append(await _response(request, response, forms[0]))
+
+    reply = await door.infer(body, call_of(door, request, read_body, serialise))
+    responses[0].headers[CACHE_HEADER] = reply.cache.value
+    return responses[0]
+
+
+async def _response(request: Request, message: bytes, form: inference.ResponseForm) -> Response:
+    """In the form and the encoding that the caller wants."""
+    answer, header_length = inference.write_response(ModelInferResponse.FromString(message), form)
+    headers = {}
     if header_length is not None:
         headers[_HEADER_LENGTH] = str(header_length)
     encoding = compression.accepted(request.headers.get("accept-encoding", ""))

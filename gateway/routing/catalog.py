@@ -29,6 +29,23 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Batching:
+    """How Triton makes batches of a model's requests.
+
+    Attributes:
+        max_batch: Images in one; 0 where tensors have no batch dimension.
+        gathers: Requests that wait are put together.
+        preferred: Sizes at which a batch waits no longer.
+        max_delay_s: A smaller batch waits this long for more.
+    """
+
+    max_batch: int = 0
+    gathers: bool = False
+    preferred: frozenset[int] = frozenset()
+    max_delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A model with at least one ready version.
 
@@ -51,6 +68,7 @@ class Model:
     takes_timeout: bool
     shared: bool = False
     digest: bytes = b""
+    batching: Batching = Batching()
 
 
 class ModelCatalog:
@@ -188,6 +206,12 @@ class ModelCatalog:
             takes_timeout=config.dynamic_batching.default_queue_policy.allow_timeout_override,
             shared=_SHARING in config.parameters and config.parameters[_SHARING].string_value == _SHARED,
             digest=blake3(config.SerializeToString(deterministic=True)).digest(),
+            batching=Batching(
+                max_batch=config.max_batch_size,
+                gathers=config.HasField("dynamic_batching"),
+                preferred=frozenset(config.dynamic_batching.preferred_batch_size),
+                max_delay_s=config.dynamic_batching.max_queue_delay_microseconds / 1_000_000,
+            ),
         )
 
     def _is_cacheable(self, config: ModelConfig) -> bool:

@@ -108,10 +108,7 @@ class InferenceHandler(grpc.GenericRpcHandler):
 
 
 def _credential(context: _Context) -> str | None:
-    for name, value in context.invocation_metadata() or ():
-        if name == "authorization":
-            return bearer(_text(value))
-    return None
+    return bearer(_metadata(context, "authorization"))
 
 
 def _metadata(context: _Context, name: str) -> str | None:

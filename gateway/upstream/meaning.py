@@ -65,7 +65,7 @@ def cleaned(details: str) -> str:
 
 def _by_message(message: str) -> GatewayError | None:
     if "Exceeds maximum queue size" in message:
-        return Overloaded("the model's queue is full; try again later")
+        return Overloaded("the model's queue is full; try again later", "model-queue")
     if "Request timeout expired" in message:
         return DeadlineExceeded("the request waited in the model's queue for longer than its timeout")
     if "unknown model" in message or "is not found" in message or "is not ready" in message:

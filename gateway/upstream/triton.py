@@ -12,6 +12,7 @@ import grpc
 from grpc import aio
 
 from gateway.errors import DeadlineExceeded
+from gateway.metrics import trace_context
 from gateway.settings import UpstreamSettings
 from gateway.upstream import meaning
 from gateway.upstream.stream import TritonStream
@@ -54,7 +55,9 @@ class TritonUpstream:
         """Make one unary call; fails at once where Triton is not there."""
         connection = self._connection() if affinity is None else self._connection_of(affinity)
         try:
-            return await connection.calls[method](request, timeout=_left(deadline))
+            return await connection.calls[method](
+                request, timeout=_left(deadline), metadata=trace_context.outgoing.get()
+            )
         except aio.AioRpcError as error:
             raise meaning.of_status(error.code(), error.details() or "") from error
 

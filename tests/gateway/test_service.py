@@ -19,9 +19,10 @@ from gateway.errors import (
     Unauthenticated,
 )
 from gateway.metrics.instruments import PrometheusMetrics
+from gateway.metrics.watchers import CallWatchers
 from gateway.ports import Route
 from gateway.service import InferenceService
-from gateway.settings import LimiterSettings, LimitSettings
+from gateway.settings import LimiterSettings, LimitSettings, MetricsSettings
 from tests.gateway.fakes import FakeAuthenticator, FakeUpstream, answers_in_memory, soon
 
 
@@ -58,7 +59,7 @@ class Stage:
             router=router or FixedRouter(),
             answers=answers_in_memory(),
             upstream=self.upstream,
-            metrics=PrometheusMetrics(self.registry),
+            metrics=PrometheusMetrics(self.registry, MetricsSettings(), LimitSettings(), CallWatchers()),
         )
 
     def call(

@@ -13,8 +13,9 @@ from gateway.admission.local_limiter import LocalLimiter
 from gateway.call import Identity, Limit, Resource, Scope, StreamCall
 from gateway.errors import DeadlineExceeded, GatewayError, InvalidArgument, Overloaded, Unauthenticated, Unavailable
 from gateway.metrics.instruments import PrometheusMetrics
+from gateway.metrics.watchers import CallWatchers
 from gateway.ports import Route, StreamAnswer
-from gateway.settings import LimiterSettings, LimitSettings
+from gateway.settings import LimiterSettings, LimitSettings, MetricsSettings
 from gateway.stream import StreamService
 from tests.gateway.fakes import FakeAuthenticator, soon
 
@@ -82,12 +83,12 @@ class Stage:
         self.seen: asyncio.Queue[ModelStreamInferResponse] = asyncio.Queue()
         self.service = StreamService(
             authenticator=self.authenticator,
-            streams=Places(max_streams, "streams are open"),
+            streams=Places(max_streams, "streams are open", "streams"),
             admission=InFlightLimit(LimitSettings(max_in_flight=max_calls)),
             limiter=LocalLimiter(LimiterSettings(), lambda: 0.0),
             router=FixedRouter(),
             upstream=self.triton,
-            metrics=PrometheusMetrics(self.registry),
+            metrics=PrometheusMetrics(self.registry, MetricsSettings(), LimitSettings(), CallWatchers()),
             max_in_flight=max_in_flight,
         )
 
