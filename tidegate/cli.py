@@ -8,6 +8,7 @@ import typer
 
 from tidegate import parts
 from tidegate.errors import CommandError
+from tidegate.load import load
 
 app = typer.Typer(
     help="Serve vision models at high throughput on NVIDIA Triton.",
@@ -22,6 +23,7 @@ app.add_typer(parts.app)
 app.add_typer(keys, name="keys")
 app.add_typer(tenants, name="tenants")
 app.add_typer(models, name="models")
+app.command()(load)
 
 _KeyId = Annotated[str, typer.Argument(help="The id: the part of the key between its underscores.")]
 _TenantName = Annotated[str, typer.Argument(help="1 to 63 of a-z, 0-9 and -.")]

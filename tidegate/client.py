@@ -25,13 +25,14 @@ class RunningServer:
     """Where the server is, and how to get in.
 
     Attributes:
-        http: host:port, as is `grpc`.
+        http: host:port, as are `grpc` and `metrics`.
         key: The development key, which may do everything.
         tls: None: it speaks no TLS.
     """
 
     http: str
     grpc: str
+    metrics: str
     key: str
     tls: ServerTrust | None
 
@@ -51,7 +52,8 @@ def find_server() -> RunningServer:
             f"no server runs with the state directory {state_dir}; start one with `tidegate up`"
         ) from error
     tls = ServerTrust.from_json(endpoints[TLS]) if TLS in endpoints else None
-    return RunningServer(http=endpoints["http"], grpc=endpoints["grpc"], key=key, tls=tls)
+    addresses = {name: endpoints[name] for name in ("http", "grpc", "metrics")}
+    return RunningServer(**addresses, key=key, tls=tls)
 
 
 def running_server() -> httpx.Client:
