@@ -36,7 +36,7 @@ def test_alerts_fire_where_they_must_and_nowhere_else() -> None:
 
 def test_every_alert_has_a_case() -> None:
     cases = yaml.safe_load(_CASES.read_text())["tests"]
-    expected = {case["alertname"]: [] for test in cases for case in test["alert_rule_test"]}
+    expected: dict[str, list[bool]] = {case["alertname"]: [] for test in cases for case in test["alert_rule_test"]}
     for case in (case for test in cases for case in test["alert_rule_test"]):
         expected[case["alertname"]].append(bool(case["exp_alerts"]))
     assert {alert["alert"] for alert in alerts()} == {name for name, fires in expected.items() if any(fires)}
