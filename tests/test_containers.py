@@ -36,7 +36,7 @@ def compose(environment: dict[str, str]) -> dict[str, Any]:
 def secrets() -> dict[str, str]:
     """A value for each variable of the example that has none."""
     names = re.findall(r"^(\w+)=$", (DOCKER / ".env.example").read_text(), re.MULTILINE)
-    return {"S3_ACCESS_KEY": "tidegate", **{name: f"secret-{name.lower()}" for name in names}}
+    return {"S3_ACCESS_KEY": "tidegate", **{name: f"secret-{name.lower()}".ljust(40, "0") for name in names}}
 
 
 def test_the_dockerfiles_have_no_lint() -> None:

