@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 from tritonclient.grpc.service_pb2 import (
+    RepositoryIndexRequest,
+    RepositoryIndexResponse,
     RepositoryModelLoadRequest,
     ServerLiveResponse,
     ServerMetadataResponse,
@@ -17,7 +19,7 @@ from tritonclient.grpc.service_pb2 import (
 
 from gateway.auth.models import check_model, named_model, only_named
 from gateway.call import Scope
-from gateway.errors import DeadlineExceeded, InvalidArgument, Unimplemented
+from gateway.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Unimplemented
 from gateway.ports import Audit, Authenticator, Upstream
 from gateway.routing.catalog import ModelCatalog
 
@@ -154,5 +156,14 @@ class Operations:
         async with self._audit.act(identity.subject, method, model):
             try:
                 return operation.finish(await self._upstream.call(method, request, deadline))
+            except Internal as error:
+                if not await self._in_repository(model, deadline):
+                    raise NotFound(f"model {model!r} is not in the repository") from error
+                raise
             finally:
                 await self._catalog.refresh()
+
+    async def _in_repository(self, model: str, deadline: float) -> bool:
+        """Triton calls a model that it does not find a failure of its own."""
+        answer = await self._upstream.call("RepositoryIndex", RepositoryIndexRequest().SerializeToString(), deadline)
+        return any(entry.name == model for entry in RepositoryIndexResponse.FromString(answer).models)
