@@ -5,6 +5,7 @@ GatewayError
 ├── PermissionDenied    a good key that may not do this
 ├── InvalidArgument     the request does not fit the protocol or the model
 ├── NotFound            no such model or version
+├── Conflict            what is to be made is there already
 ├── TooLarge            a body over its limit
 ├── LimitExceeded       the caller used up what its key or tenant may
 ├── Overloaded          refused to protect what is already being worked on
@@ -27,6 +28,7 @@ class ErrorKind(StrEnum):
     PERMISSION_DENIED = "permission_denied"
     INVALID_ARGUMENT = "invalid_argument"
     NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
     TOO_LARGE = "too_large"
     LIMIT_EXCEEDED = "limit_exceeded"
     OVERLOADED = "overloaded"
@@ -68,6 +70,12 @@ class NotFound(GatewayError):
     """The model or version is not served."""
 
     kind = ErrorKind.NOT_FOUND
+
+
+class Conflict(GatewayError):
+    """What is to be made is there already."""
+
+    kind = ErrorKind.CONFLICT
 
 
 class TooLarge(GatewayError):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 from tritonclient.grpc.service_pb2 import (
+    RepositoryIndexRequest,
+    RepositoryIndexResponse,
     RepositoryModelLoadRequest,
     ServerLiveResponse,
     ServerMetadataResponse,
@@ -17,7 +19,7 @@ from tritonclient.grpc.service_pb2 import (
 
 from gateway.auth.models import check_model, named_model, only_named
 from gateway.call import Scope
-from gateway.errors import DeadlineExceeded, InvalidArgument, Unimplemented
+from gateway.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Unimplemented
 from gateway.ports import Audit, Authenticator, Upstream
 from gateway.routing.catalog import ModelCatalog
 
@@ -154,14 +156,18 @@ class Operations:
             answer = await self._upstream.call(method, request, deadline)
             return only_named(identity, method, operation.finish(answer))
         async with self._audit.act(identity.subject, method, model):
-            return operation.finish(await self._change(method, request, deadline))
+            return operation.finish(await self._change(method, model, request, deadline))
 
-    async def _change(self, method: str, request: bytes, deadline: float) -> bytes:
+    async def _change(self, method: str, model: str, request: bytes, deadline: float) -> bytes:
         """Load or unload. Triton goes on when the caller does not wait, so its end is seen in any case."""
 
         async def change() -> bytes:
             try:
                 return await self._upstream.call(method, request, asyncio.get_running_loop().time() + _CHANGE_S)
+            except Internal as error:
+                if not await self._in_repository(model, deadline):
+                    raise NotFound(f"model {model!r} is not in the repository") from error
+                raise
             finally:
                 await self._catalog.loaded()
 
@@ -173,3 +179,8 @@ class Operations:
                 return await asyncio.shield(task)
         except TimeoutError as error:
             raise DeadlineExceeded("the deadline passed while Triton was at it; it goes on") from error
+
+    async def _in_repository(self, model: str, deadline: float) -> bool:
+        """Triton calls a model that it does not find a failure of its own."""
+        answer = await self._upstream.call("RepositoryIndex", RepositoryIndexRequest().SerializeToString(), deadline)
+        return any(entry.name == model for entry in RepositoryIndexResponse.FromString(answer).models)

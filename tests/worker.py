@@ -20,12 +20,13 @@ _STOP_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Where it is; each host:port."""
+    """Where it is: host:port, but for the directory of its state."""
 
     http: str
     grpc: str
     metrics: str
     pid: int
+    state_dir: Path
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def worker(state_dir: Path, **settings: str) -> Iterator[Worker]:
             )
         try:
             _wait(process, f"http://127.0.0.1:{metrics}/v2/health/live", state_dir / "log")
-            yield Worker(f"127.0.0.1:{http}", f"127.0.0.1:{rpc}", f"127.0.0.1:{metrics}", process.pid)
+            yield Worker(f"127.0.0.1:{http}", f"127.0.0.1:{rpc}", f"127.0.0.1:{metrics}", process.pid, state_dir)
         finally:
             process.terminate()
             process.wait(_STOP_S)

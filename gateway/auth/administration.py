@@ -18,10 +18,10 @@ from gateway.auth.keys import ApiKey
 from gateway.auth.schema import KeyRow, TenantRow
 from gateway.auth.store import allowance
 from gateway.call import Allowance, Scope
-from gateway.errors import InvalidArgument, NotFound
+from gateway.errors import Conflict, InvalidArgument, NotFound
 
-_TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_GLOB = re.compile(r"[\w.*?\[\]!-]+", re.ASCII)
+TENANT_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
+GLOB = r"[A-Za-z0-9_.*?\[\]!-]+"
 _MAX_NAME = 100
 _MAX_MODELS = 1_000
 
@@ -145,16 +145,17 @@ class Administration:
         """Make a tenant.
 
         Raises:
-            InvalidArgument: The name is not one, or is taken.
+            InvalidArgument: The name is not one.
+            Conflict: It is taken.
         """
-        if _TENANT.fullmatch(name) is None:
+        if re.fullmatch(TENANT_NAME, name) is None:
             raise InvalidArgument(f"tenant {name!r}: a name is 1 to 63 of a-z, 0-9 and -, and does not begin with -")
         async with self._database.transaction() as session:
             session.add(TenantRow(name=name, created_at=datetime.now(UTC), **asdict(limits)))
             try:
                 await session.flush()
             except IntegrityError as error:
-                raise InvalidArgument(f"tenant {name!r} is there already") from error
+                raise Conflict(f"tenant {name!r} is there already") from error
             audit.record(session, actor, "tenants.create", name)
 
     async def limit_tenant(self, actor: str, name: str, limits: Allowance) -> None:
@@ -213,7 +214,7 @@ def _check(spec: KeySpec) -> None:
 
 def _check_models(globs: Sequence[str]) -> None:
     for glob in globs:
-        if _GLOB.fullmatch(glob) is None:
+        if re.fullmatch(GLOB, glob) is None:
             raise InvalidArgument(f"model {glob!r} is neither a model's name nor a glob of *, ? and [...]")
     if not globs or len(" ".join(globs)) > _MAX_MODELS:
         raise InvalidArgument(f"models: at least one, and at most {_MAX_MODELS} characters in all")

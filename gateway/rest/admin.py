@@ -3,13 +3,16 @@
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool
 
-from gateway.auth.administration import KeySpec
+from gateway.auth.administration import GLOB, TENANT_NAME, KeySpec
 from gateway.call import Allowance, Scope
+from gateway.rest.json_text import WHOLE
 
-Rate = Annotated[float, Field(ge=0.001, le=1e9, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Rate = Annotated[float, Field(ge=0.001, le=1e9, allow_inf_nan=False, strict=True)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
+TenantName = Annotated[str, Field(pattern=f"^{TENANT_NAME}$")]
+Glob = Annotated[str, Field(pattern=f"^{GLOB}$", max_length=100)]
 
 
 class _Body(BaseModel):
@@ -34,10 +37,10 @@ class Limits(_Body):
 class NewKey(_Body):
     """A key to make."""
 
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(pattern=r"^[^\x00-\x1f\x7f]{1,100}$", description="Printable characters.")
     scopes: list[Scope] = Field(default=[Scope.INFER, Scope.READ], min_length=1)
-    models: list[str] = Field(default=["*"], min_length=1, description="Names or globs of models.")
-    tenant: str | None = None
+    models: list[Glob] = Field(default=["*"], min_length=1, description="Names or globs of models.")
+    tenant: TenantName | None = None
     expires_at: AwareDatetime | None = None
     limits: Limits = Limits()
 
@@ -50,7 +53,7 @@ class NewKey(_Body):
 class Rotation(_Body):
     """How long the secret that a key has stays good beside the new one."""
 
-    overlap_s: float = Field(default=86_400, ge=0, le=31_536_000)
+    overlap_s: float = Field(default=86_400, ge=0, le=31_536_000, strict=True)
 
     def overlap(self) -> timedelta:
         """As a span of time."""
@@ -85,14 +88,14 @@ class Key(BaseModel):
 class NewTenant(_Body):
     """A tenant to make."""
 
-    name: str = Field(min_length=1, max_length=63)
+    name: TenantName
     limits: Limits = Limits()
 
 
 class TenantState(_Body):
     """Whether a tenant's keys are refused."""
 
-    disabled: bool
+    disabled: StrictBool
 
 
 class Tenant(BaseModel):

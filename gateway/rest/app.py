@@ -1,6 +1,7 @@
 """The REST application: routes, and one form for every error."""
 
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 import structlog
@@ -9,6 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+from tritonclient.grpc.service_pb2 import (
+    ModelMetadataResponse,
+    ModelStatisticsResponse,
+    RepositoryIndexResponse,
+    ServerMetadataResponse,
+)
 
 from gateway.errors import ErrorKind, GatewayError, LimitExceeded
 from gateway.rest import (
@@ -16,6 +25,7 @@ from gateway.rest import (
     classify_routes,
     generate_routes,
     limit_headers,
+    openapi,
     refused_routes,
     repository_routes,
     v2_routes,
@@ -33,6 +43,15 @@ _HEADERS: dict[ErrorKind, dict[str, str]] = {
 }
 
 
+_DOCUMENTED = (
+    ServerMetadataResponse,
+    ModelMetadataResponse,
+    ModelConfig,
+    ModelStatisticsResponse,
+    RepositoryIndexResponse,
+)
+
+
 def build(door: Door, version: str) -> FastAPI:
     """The application.
 
@@ -47,6 +66,7 @@ def build(door: Door, version: str) -> FastAPI:
         redoc_url=None,
     )
     app.state.door = door
+    app.include_router(v2_routes.open_router)
     app.include_router(v2_routes.router)
     app.include_router(generate_routes.router)
     app.include_router(repository_routes.router)
@@ -58,12 +78,22 @@ def build(door: Door, version: str) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid_parameter)
     app.add_exception_handler(CallerGone, _caller_gone)
     app.add_exception_handler(Exception, _unexpected)
+    made: list[dict[str, Any]] = []
+
+    def document() -> dict[str, Any]:
+        if not made:
+            made.append(openapi.document(app, _DOCUMENTED))
+        return made[0]
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI documents this way to extend the document.
     return app
 
 
 def error_response(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     """An error as Triton's REST writes it."""
-    return Response(orjson.dumps({"error": message}), status, headers, "application/json")
+    # Half a surrogate pair of the caller's cannot be written.
+    text = message.encode("utf-8", "replace").decode()
+    return Response(orjson.dumps({"error": text}), status, headers, "application/json")
 
 
 async def _gateway_error(request: Request, error: Exception) -> Response:
@@ -74,7 +104,20 @@ async def _gateway_error(request: Request, error: Exception) -> Response:
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return error_response(error.status_code, str(error.detail), dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Starlette names the methods of the first route of the path alone.
+        headers["allow"] = ", ".join(_methods(request))
+    return error_response(error.status_code, str(error.detail), headers)
+
+
+def _methods(request: Request) -> list[str]:
+    routes = request.app.routes
+    return [
+        method
+        for method in ("DELETE", "GET", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 async def _invalid_parameter(request: Request, error: Exception) -> Response:

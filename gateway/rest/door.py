@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Security
-from fastapi.security import APIKeyHeader
+from fastapi.security import HTTPBearer
 from starlette.requests import Request
 
 from gateway.auth.identities import Identities
@@ -93,9 +93,15 @@ def _door(request: Request) -> Door:
     return cast(Door, request.app.state.door)
 
 
+def _version(request: Request) -> str:
+    """Of the path; empty in the routes that leave it to the server."""
+    return str(request.path_params.get("version", ""))
+
+
 DoorDep = Annotated[Door, Depends(_door)]
+VersionDep = Annotated[str, Depends(_version)]
 
 # For the OpenAPI document: the service checks the key.
 documented_key = Security(
-    APIKeyHeader(name="Authorization", scheme_name="API key", description="Bearer tg_…", auto_error=False)
+    HTTPBearer(scheme_name="key", description="An API key, tg_…, or a token of the issuer.", auto_error=False)
 )

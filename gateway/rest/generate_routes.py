@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -12,26 +13,48 @@ from tritonclient.grpc.service_pb2 import ModelInferResponse
 from gateway.errors import GatewayError, InvalidArgument
 from gateway.rest import generate, json_text
 from gateway.rest.body import Body
-from gateway.rest.door import Door, DoorDep, credential, documented_key
+from gateway.rest.door import Door, DoorDep, VersionDep, credential, documented_key
+from gateway.rest.openapi import body_of, json_of
 
-router = APIRouter(prefix="/v2", tags=["KServe v2"], dependencies=[documented_key])
+router = APIRouter(prefix="/v2", tags=["KServe v2"], dependencies=[documented_key], default_response_class=Response)
 
 _NOT_ONE = "generate is for models that give exactly one response; use generate_stream"
+
+_BODY = body_of({"type": "object"})
+_ONE = json_of({"type": "object"})
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+}
 
 _Responses = AsyncGenerator[ModelInferResponse, None]
 
 
-@router.post("/models/{model}/generate", summary="One JSON object in, one out")
-@router.post("/models/{model}/versions/{version}/generate", include_in_schema=False)
-async def generate_one(request: Request, door: DoorDep, model: str, version: str = "") -> Response:
+@router.post("/models/{model}/generate", summary="One JSON object in, one out", responses=_ONE, openapi_extra=_BODY)
+@router.post(
+    "/models/{model}/versions/{version}/generate",
+    summary="One JSON object in, one out, of a version",
+    responses=_ONE,
+    openapi_extra=_BODY,
+)
+async def generate_one(request: Request, door: DoorDep, model: str, version: VersionDep) -> Response:
     """Members named as an input are tensors, the rest are parameters."""
     body = Body(request, door.limits.max_body_bytes)
     return await body.unless_gone(_only(_responses(door, request, body, model, version)))
 
 
-@router.post("/models/{model}/generate_stream", summary="One JSON object in, an event a response")
-@router.post("/models/{model}/versions/{version}/generate_stream", include_in_schema=False)
-async def generate_stream(request: Request, door: DoorDep, model: str, version: str = "") -> Response:
+@router.post(
+    "/models/{model}/generate_stream",
+    summary="One JSON object in, an event a response",
+    responses=_EVENTS,
+    openapi_extra=_BODY,
+)
+@router.post(
+    "/models/{model}/versions/{version}/generate_stream",
+    summary="One JSON object in, an event a response, of a version",
+    responses=_EVENTS,
+    openapi_extra=_BODY,
+)
+async def generate_stream(request: Request, door: DoorDep, model: str, version: VersionDep) -> Response:
     """As server-sent events; an error before the first response has its status, a later one is an event."""
     body = Body(request, door.limits.max_body_bytes)
     responses = _responses(door, request, body, model, version)

@@ -17,24 +17,30 @@ Parameters = dict[str, Parameter]
 _INT64_MAX = 2**63 - 1
 
 
-class _Input(BaseModel):
+class InferenceInput(BaseModel):
+    """One tensor: its elements in `data`, or behind the JSON where `parameters` has `binary_data_size`."""
+
     name: str = Field(min_length=1)
     datatype: DataType
-    shape: list[Annotated[int, Field(ge=0, le=_INT64_MAX)]] = Field(max_length=32)
+    shape: list[Annotated[int, Field(ge=0, le=_INT64_MAX), json_text.WHOLE]] = Field(max_length=32)
     parameters: Parameters = {}
     data: Any = None
 
 
-class _Output(BaseModel):
+class InferenceOutput(BaseModel):
+    """One output that is wanted: `binary_data` and `classification` are parameters."""
+
     name: str = Field(min_length=1)
     parameters: Parameters = {}
 
 
-class _Request(BaseModel):
+class InferenceRequest(BaseModel):
+    """What a model is asked; without `outputs` all of them are wanted."""
+
     id: str = ""
     parameters: Parameters = {}
-    inputs: list[_Input] = Field(max_length=1_000)
-    outputs: list[_Output] = Field(default=[], max_length=1_000)
+    inputs: list[InferenceInput] = Field(max_length=1_000)
+    outputs: list[InferenceOutput] = Field(default=[], max_length=1_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +168,9 @@ def parameter_value(parameter: InferParameter) -> Parameter:
     return value
 
 
-def _parse(text: bytes) -> _Request:
+def _parse(text: bytes) -> InferenceRequest:
     try:
-        return _Request.model_validate(json_text.parse(text))
+        return InferenceRequest.model_validate(json_text.parse(text))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "body"

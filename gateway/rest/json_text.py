@@ -4,8 +4,19 @@ import json
 from typing import Any
 
 import orjson
+from pydantic import BeforeValidator
 
 from gateway.errors import InvalidArgument
+
+
+def _is_number(value: Any) -> Any:
+    if isinstance(value, bool | str):
+        raise ValueError("must be a whole number")
+    return value
+
+
+# Without text and booleans, which pydantic would take too; 2.0 is a whole number, as JSON Schema has it.
+WHOLE = BeforeValidator(_is_number)
 
 
 def parse(text: bytes) -> Any:

@@ -19,13 +19,25 @@ from gateway.rest import json_text
 from gateway.rest.body import Body
 from gateway.rest.door import Door, DoorDep, credential, documented_key
 from gateway.rest.messages import to_json
+from gateway.rest.openapi import body_of, json_of, schema_of
 
-router = APIRouter(prefix="/v2/repository", tags=["KServe v2"], dependencies=[documented_key])
+router = APIRouter(
+    prefix="/v2/repository", tags=["KServe v2"], dependencies=[documented_key], default_response_class=Response
+)
 
 _Asked = Callable[[dict[str, Any]], bytes]
 
 
-@router.post("/index", summary="Models and versions in the repository")
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return body_of({"type": "object", "properties": properties}, required=False)
+
+
+@router.post(
+    "/index",
+    summary="Models and versions in the repository",
+    responses=json_of({"type": "array", "items": schema_of(RepositoryIndexResponse.ModelIndex)}),
+    openapi_extra=_object({"ready": {"type": "boolean"}}),
+)
 async def repository_index(request: Request, door: DoorDep) -> Response:
     """Each with its state, and the reason where it is not ready; `{"ready": true}` asks for those that are."""
 
@@ -39,12 +51,16 @@ async def repository_index(request: Request, door: DoorDep) -> Response:
     return Response(orjson.dumps(to_json(index)["models"]), media_type="application/json")
 
 
-@router.post("/models/{model}/load", summary="Load a model, or load it anew")
+@router.post(
+    "/models/{model}/load",
+    summary="Load a model, or load it anew",
+    openapi_extra=_object({"parameters": {"type": "object", "maxProperties": 0}}),
+)
 async def load(request: Request, door: DoorDep, model: str) -> Response:
     """As it lies in the repository: overrides in the body are refused."""
 
     def asked(members: dict[str, Any]) -> bytes:
-        if members.get("parameters"):
+        if members.get("parameters", {}) != {}:
             raise InvalidArgument("parameters: a model is loaded as it lies in the repository, without overrides")
         return bytes(RepositoryModelLoadRequest(model_name=model).SerializeToString())
 
@@ -52,7 +68,11 @@ async def load(request: Request, door: DoorDep, model: str) -> Response:
     return Response()
 
 
-@router.post("/models/{model}/unload", summary="Unload a model")
+@router.post(
+    "/models/{model}/unload",
+    summary="Unload a model",
+    openapi_extra=_object({"parameters": {"type": "object", "properties": {"unload_dependents": {"type": "boolean"}}}}),
+)
 async def unload(request: Request, door: DoorDep, model: str) -> Response:
     """Calls under way are finished; the parameter `unload_dependents` unloads the models of an ensemble too."""
 

@@ -7,6 +7,7 @@ STATUS: dict[ErrorKind, int] = {
     ErrorKind.PERMISSION_DENIED: 403,
     ErrorKind.INVALID_ARGUMENT: 400,
     ErrorKind.NOT_FOUND: 404,
+    ErrorKind.CONFLICT: 409,
     ErrorKind.TOO_LARGE: 413,
     ErrorKind.LIMIT_EXCEEDED: 429,
     ErrorKind.OVERLOADED: 429,

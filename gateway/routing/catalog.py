@@ -116,6 +116,16 @@ class ModelCatalog:
             raise NotFound(f"model {name!r} is not served here")
         return self._models[name]
 
+    def check(self, name: str, version: str) -> None:
+        """Whether a version of a model is served; empty: any.
+
+        Raises:
+            NotFound: It is not.
+        """
+        known = self.model(name)
+        if version and version not in map(str, known.versions):
+            raise NotFound(f"model {name!r} has no version {version!r} here")
+
     def route(self, model: str, version: str) -> Route:
         """The named version where it is ready, else the newest; unknown ones are left to Triton."""
         known = self._models.get(model)

@@ -95,9 +95,6 @@ REFUSED: dict[str, Call] = {
     "metadata of an absent model": lambda stub: stub.ModelMetadata(messages.ModelMetadataRequest(name="absent")),
     "config of an absent model": lambda stub: stub.ModelConfig(messages.ModelConfigRequest(name="absent")),
     "statistics of an absent model": lambda stub: stub.ModelStatistics(messages.ModelStatisticsRequest(name="absent")),
-    "a load of an absent model": lambda stub: stub.RepositoryModelLoad(
-        messages.RepositoryModelLoadRequest(model_name="absent")
-    ),
 }
 
 # Triton would serve these; the gateway says why it does not.
@@ -133,6 +130,12 @@ def test_what_triton_refuses_the_gateway_refuses_alike(bare: Endpoint, gateway: 
     assert message
     for internal in ("At:", "/tmp", "model.py(", "request id"):
         assert internal not in message
+
+
+def test_a_load_of_an_absent_model_is_no_failure_of_the_server(bare: Endpoint, gateway: Gateway) -> None:
+    call: Call = lambda stub: stub.RepositoryModelLoad(messages.RepositoryModelLoadRequest(model_name="absent"))
+    assert _outcome(bare, call)[0] is grpc.StatusCode.INTERNAL
+    assert _outcome(gateway, call) == (grpc.StatusCode.NOT_FOUND, "model 'absent' is not in the repository")
 
 
 @pytest.mark.parametrize("name", UNIMPLEMENTED)

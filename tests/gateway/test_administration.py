@@ -8,7 +8,7 @@ from gateway.auth.administration import Administration, KeySpec
 from gateway.auth.audit import AuditLog
 from gateway.auth.database import Database
 from gateway.call import Allowance, Scope
-from gateway.errors import InvalidArgument, NotFound, Unavailable
+from gateway.errors import Conflict, InvalidArgument, NotFound, Unavailable
 
 _INFER = frozenset({Scope.INFER})
 
@@ -102,7 +102,7 @@ async def test_limits_are_replaced_as_a_whole(administration: Administration) ->
 
 async def test_a_tenants_name_is_its_own_and_plain(administration: Administration) -> None:
     await administration.create_tenant("t", "acme", Allowance())
-    with pytest.raises(InvalidArgument, match="already"):
+    with pytest.raises(Conflict, match="already"):
         await administration.create_tenant("t", "acme", Allowance())
     for name in ("", "-a", "A", "a b", "a" * 64):
         with pytest.raises(InvalidArgument, match="a-z"):
