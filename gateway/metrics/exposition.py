@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.metrics import tritons
 from gateway.operations import Readiness
 
 _TRITON_S = 2.0
@@ -27,7 +28,7 @@ class Exposition:
 
     def __init__(self, metrics_dir: str, triton_url: str | None, readiness: Readiness) -> None:
         self._metrics_dir = metrics_dir
-        self._triton_url = triton_url
+        self._triton_urls = triton_url.split(",") if triton_url else []
         self._readiness = readiness
         self._client = httpx.AsyncClient(timeout=_TRITON_S)
 
@@ -60,10 +61,15 @@ class Exposition:
         return Response(ours + (triton or b""), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def _triton(self) -> bytes | None:
-        if self._triton_url is None:
-            return None
+        """Triton's own metrics, those of several as one; None where none answers."""
+        texts = await asyncio.gather(*map(self._read, self._triton_urls))
+        if len(texts) == 1:
+            return texts[0]
+        return tritons.merged(texts) if any(text is not None for text in texts) else None
+
+    async def _read(self, url: str) -> bytes | None:
         try:
-            async with self._client.stream("GET", self._triton_url) as response:
+            async with self._client.stream("GET", url) as response:
                 response.raise_for_status()
                 text = bytearray()
                 async for chunk in response.aiter_bytes():

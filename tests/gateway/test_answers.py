@@ -47,9 +47,7 @@ class Triton:
         return bytes(answer.SerializeToString())
 
 
-async def _find(
-    answers: CachedAnswers, triton: Triton, caching: Caching = Caching.FREE
-) -> tuple[bytes, CacheStatus]:
+async def _find(answers: CachedAnswers, triton: Triton, caching: Caching = Caching.FREE) -> tuple[bytes, CacheStatus]:
     """The output, and the status."""
     answer, status = await answers.find(answers.key(_ROUTE, _CALLER, b"request"), triton, caching)
     return ModelInferResponse.FromString(answer).raw_output_contents[0], status
