@@ -30,7 +30,7 @@ METHODS = (
     "RepositoryModelUnload",
 )
 
-_PING_TIMEOUT_MS = 5_000
+_PING_TIMEOUT_S = 5.0
 
 _Call = Callable[..., aio.UnaryUnaryCall[bytes, bytes]]
 _Stream = Callable[..., aio.StreamStreamCall[bytes, bytes]]
@@ -64,7 +64,11 @@ class GrpcLink:
         try:
             return await call
         except aio.AioRpcError as error:
-            raise meaning.of_status(error.code(), error.details() or "") from error
+            code = error.code()
+            # At the deadline either side may be the first to notice; the server's end of it reads as cancelled.
+            if code is grpc.StatusCode.CANCELLED and not (call.time_remaining() or 0) > 0:
+                code = grpc.StatusCode.DEADLINE_EXCEEDED
+            raise meaning.of_status(code, error.details() or "") from error
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
@@ -106,6 +110,7 @@ class GrpcLink:
 
 def channel_options(settings: UpstreamSettings, max_message_bytes: int) -> tuple[tuple[str, int], ...]:
     """What gRPC does for us: connections found again with a back-off, and peers found out that are gone without a word."""
+    ping_timeout_ms = int(min(settings.keepalive_s, _PING_TIMEOUT_S) * 1_000)
     return (
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -115,7 +120,9 @@ def channel_options(settings: UpstreamSettings, max_message_bytes: int) -> tuple
         ("grpc.min_reconnect_backoff_ms", 2_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.keepalive_time_ms", int(settings.keepalive_s * 1_000)),
-        ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
+        ("grpc.keepalive_timeout_ms", ping_timeout_ms),
+        # Without it a ping that is not answered is waited for a minute, whatever the keepalive says.
+        ("grpc.http2.ping_timeout_ms", ping_timeout_ms),
         # Its retries end at 256 KiB a call, which is less than an image: docs/decisions/0001-upstream-pool.md.
         ("grpc.enable_retries", 0),
     )

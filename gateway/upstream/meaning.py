@@ -73,7 +73,9 @@ def cleaned(details: str) -> str:
 
 def _is_cut_off(code: grpc.StatusCode, message: str) -> bool:
     """Whether gRPC itself, and no server, says that the call ended with its connection."""
-    return code is grpc.StatusCode.CANCELLED or _CUT_OFF.search(message) is not None
+    if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
+        return _CUT_OFF.search(message) is not None
+    return code is grpc.StatusCode.CANCELLED
 
 
 def _by_message(message: str) -> GatewayError | None:
