@@ -179,17 +179,51 @@ class Answers(Protocol):
         """
 
 
-class Upstream(Protocol):
-    """The Triton that answers."""
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """The sequence that a request belongs to: its state is in one Triton, and its requests arrive there in order.
 
-    async def call(self, method: str, request: bytes, deadline: float, affinity: str | None = None) -> bytes:
-        """Make one unary call of `inference.GRPCInferenceService`.
+    Attributes:
+        name: The same for all of its requests, and for no other's.
+        starts: This request begins it.
+    """
+
+    name: str
+    starts: bool
+
+
+class Triton(Protocol):
+    """One Triton by itself."""
+
+    async def call(self, method: str, request: bytes, deadline: float) -> bytes:
+        """As of all of them."""
+
+
+class Upstream(Protocol):
+    """The Tritons that answer."""
+
+    async def call(self, method: str, request: bytes, deadline: float) -> bytes:
+        """Make one unary call of `inference.GRPCInferenceService` other than an inference.
+
+        A load or an unload goes to every Triton.
 
         Args:
             method: The name of the RPC.
             request: The serialized message.
             deadline: On the event loop's clock, seconds.
-            affinity: Calls that name the same go the same way, in order: a sequence has its state in one place.
+
+        Raises:
+            GatewayError: Of the kind that Triton's status means.
+        """
+
+    async def infer(
+        self, model: str, version: str, request: bytes, deadline: float, sequence: Sequence | None = None
+    ) -> bytes:
+        """Answer a ModelInfer; where one Triton fails with it another may be asked.
+
+        Args:
+            model: What the request names, as is `version`.
+            version: Empty where it names none.
 
         Raises:
             GatewayError: Of the kind that Triton's status means.
@@ -270,6 +304,34 @@ class Observation(Protocol):
 
     def answered(self, body_bytes: int) -> None:
         """There is an answer; one of several, in a stream."""
+
+
+class FleetFigures(Protocol):
+    """Where the figures of replicas, limits and rollouts go. `replica` is a replica's number."""
+
+    def retried(self, model: str, outcome: str) -> None:
+        """A request was sent once more, or could not be."""
+
+    def hedged(self, model: str) -> None:
+        """A slow request was sent to a second replica too."""
+
+    def ejected(self, replica: int) -> None:
+        """A replica takes no calls for a while."""
+
+    def replica_up(self, replica: int, up: bool) -> None:
+        """Whether a replica takes calls."""
+
+    def concurrency_limit(self, model: str, limit: float) -> None:
+        """So many calls of a model are worked on at once."""
+
+    def traffic_weight(self, model: str, version: str, weight: float) -> None:
+        """The share of a model's calls that a version gets, 0 to 1."""
+
+    def disagreed(self, model: str) -> None:
+        """A version's answer was not the other's."""
+
+    def rolled_back(self, model: str, reason: str) -> None:
+        """A canary was set to 0."""
 
 
 class Metrics(Protocol):

@@ -66,8 +66,10 @@ async def _background(gateway: Gateway) -> AsyncIterator[None]:
             await gateway.health.tell(gateway.readiness.ready)
             await asyncio.sleep(_READINESS_S)
 
+    await gateway.upstream.find_replicas()
     await gateway.catalog.refresh()
-    tasks = [asyncio.create_task(gateway.catalog.keep_fresh()), asyncio.create_task(tell())]
+    keep = (gateway.upstream.keep_found(), gateway.upstream.keep_checked(), gateway.catalog.keep_fresh(), tell())
+    tasks = [asyncio.create_task(each) for each in keep]
     if gateway.certificates is not None:
         tasks.append(asyncio.create_task(gateway.certificates.keep_fresh()))
     try:

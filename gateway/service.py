@@ -15,11 +15,13 @@ from gateway.ports import (
     Observation,
     Route,
     Router,
+    Sequence,
     Upstream,
 )
 from gateway.wire import InferHeader
 
 _SEQUENCE = "sequence_id"
+_SEQUENCE_START = "sequence_start"
 _TIMEOUT = "timeout"
 
 
@@ -118,7 +120,9 @@ class InferenceService:
         """Hand the request to Triton with what is left of the time."""
         body = within_deadline(body, header, route, deadline)
         try:
-            return await self._upstream.call("ModelInfer", body, deadline, _sequence(header))
+            return await self._upstream.infer(
+                route.model, route.version or header.version, body, deadline, _sequence(header)
+            )
         except InvalidArgument as error:
             expected = self._router.explain(route.model)
             if expected is None:
@@ -134,7 +138,10 @@ def within_deadline(body: bytes, header: InferHeader, route: Route, deadline: fl
     return wire.with_timeout(body, max(1, int(left_s * 1_000_000)))
 
 
-def _sequence(header: InferHeader) -> str | None:
+def _sequence(header: InferHeader) -> Sequence | None:
     """The sequence a request belongs to, with its model; None where it belongs to none."""
     parameter = header.parameters.get(_SEQUENCE)
-    return None if parameter is None else f"{header.model} {parameter}"
+    if parameter is None:
+        return None
+    start = header.parameters.get(_SEQUENCE_START)
+    return Sequence(f"{header.model} {parameter}", start is not None and start.bool_param)

@@ -247,19 +247,57 @@ class RedisSettings(_Section):
 
 
 class UpstreamSettings(_Section):
-    """The Triton behind the gateway; `tidegate up` fills it in for the one it starts.
+    """The Tritons behind the gateway; `tidegate up` fills in those that it starts.
 
     Attributes:
-        address: host:port of its gRPC endpoint.
-        metrics_url: Its Prometheus endpoint; None where it has none.
-        channels: HTTP/2 connections to it.
-        refresh_s: How often the models and their versions are read.
+        address: host:port of the gRPC endpoint, several with commas between. dns:///host:port stands for every address
+            that the name has.
+        metrics_url: The Prometheus endpoint, several with commas between in the order of the addresses; None where there
+            is none.
+        channels: HTTP/2 connections to each replica.
+        refresh_s: How often each replica is asked which models and versions are ready.
+        check_timeout_s: A replica that leaves this question unanswered twice takes no calls.
+        resolve_s: How often names are resolved.
+        max_replicas: Of the addresses that a name has no more are used.
+        keepalive_s: How often a connection with calls under way is pinged when nothing comes. A Triton closes it when that
+            is more often than its `--grpc-http2-min-recv-ping-interval-without-data`, which is 300 s unless it is set.
+        slow_start_s: In this time a replica that comes back rises to its full share.
+        failures_to_eject: After so many failures without a success between, a replica gets no calls for that model.
+        eject_s: For so long the first time, and that much longer each time again.
+        max_eject_s: Never for longer.
+        max_ejected: At most this share of the replicas, for failures and unanswered questions together. Those whose
+            port is closed do not count.
+        max_attempts: For one request, the first one too.
+        retry_share: Retries and hedges together are at most this share of the requests of the last 10 s.
+        retry_min: So many in 10 s are always allowed.
+        hedge: A request that is unanswered after the time in which 95 % of its model's were is sent to a second replica
+            too, and the first answer counts.
+        max_moved_sequences: Sequences remembered that began while their own replica was away.
     """
 
-    address: str = "127.0.0.1:8101"
+    address: str = Field(default="127.0.0.1:8101", min_length=1, max_length=10_000)
     metrics_url: str | None = None
     channels: int = Field(default=2, ge=1, le=64)
     refresh_s: float = Field(default=1.0, gt=0, le=60)
+    check_timeout_s: float = Field(default=0.8, gt=0, le=60)
+    resolve_s: float = Field(default=5.0, gt=0, le=3_600)
+    max_replicas: int = Field(default=64, ge=1, le=1_024)
+    keepalive_s: float = Field(default=300.0, ge=1, le=86_400)
+    slow_start_s: float = Field(default=10.0, ge=0, le=600)
+    failures_to_eject: int = Field(default=5, ge=1, le=1_000)
+    eject_s: float = Field(default=5.0, gt=0, le=600)
+    max_eject_s: float = Field(default=60.0, gt=0, le=3_600)
+    max_ejected: float = Field(default=0.5, ge=0, le=1)
+    max_attempts: int = Field(default=3, ge=1, le=10)
+    retry_share: float = Field(default=0.2, ge=0, le=1)
+    retry_min: int = Field(default=3, ge=0, le=1_000)
+    hedge: bool = False
+    max_moved_sequences: int = Field(default=10_000, ge=1, le=1_000_000)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """One by one."""
+        return tuple(part.strip() for part in self.address.split(",") if part.strip())
 
 
 class MetricsSettings(_Section):

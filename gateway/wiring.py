@@ -15,6 +15,7 @@ from gateway.metrics.caches import CacheCounters
 from gateway.metrics.call_log import CallLog
 from gateway.metrics.exemplars import ExemplarFile
 from gateway.metrics.exposition import Exposition
+from gateway.metrics.fleet import PrometheusFleet
 from gateway.metrics.instruments import PrometheusMetrics, certificate_expiry
 from gateway.metrics.triton_statistics import TritonStatistics
 from gateway.metrics.watchers import CallWatchers, Tracer, Watcher
@@ -67,9 +68,10 @@ class Gateway:
         certificates = Certificates(settings.tls, certificate_expiry().set) if settings.tls.certificate else None
         identities = Identities.build(settings)
         authenticator = identities.authenticator
-        upstream = TritonUpstream(settings.upstream, settings.limits.max_body_bytes)
+        fleet = PrometheusFleet(registry)
+        upstream = TritonUpstream(settings.upstream, settings.limits.max_body_bytes, fleet)
         cache = CacheStage.build(settings, CacheCounters(registry))
-        counters = InferenceCounters((upstream,))
+        counters = InferenceCounters(upstream.answering)
         catalog = ModelCatalog(upstream, counters, cache.loads, settings.cache, settings.upstream.refresh_s)
         limiter = _limiter(settings)
         admission = InFlightLimit(settings.limits)

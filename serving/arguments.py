@@ -9,6 +9,8 @@ from serving.distribution import TritonDistribution
 from serving.settings import TritonSettings
 
 LOOPBACK = "127.0.0.1"
+# How often the gRPC service may be pinged.
+PINGS_MS = 1_000
 
 
 def triton_arguments(
@@ -33,6 +35,8 @@ def triton_arguments(
         "allow-http": "false",
         "grpc-address": host,
         "grpc-port": str(grpc_port),
+        # The gateway pings a quiet connection; by default Triton would close it for that.
+        "grpc-http2-min-recv-ping-interval-without-data": str(PINGS_MS),
         "metrics-address": host,
         "metrics-port": str(metrics_port),
         "model-control-mode": "explicit",

@@ -37,6 +37,7 @@ class TritonSettings(BaseModel):
     """How the embedded Triton is run.
 
     Attributes:
+        replicas: So many are run; each loads every model.
         startup_timeout_s: Until it answers that it is ready, all models loaded.
         exit_timeout_s: Given to requests in flight when it is told to stop. Its processes are killed when
             `supervision.exit_timeout_s` is over, so that this is the lesser of the two.
@@ -50,6 +51,7 @@ class TritonSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    replicas: int = Field(default=1, ge=1, le=64)
     startup_timeout_s: float = Field(default=300.0, gt=0, le=3_600)
     exit_timeout_s: int = Field(default=20, ge=0, le=3_600)
     model_config_name: ConfigName | None = None

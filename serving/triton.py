@@ -35,6 +35,7 @@ class EmbeddedTriton:
         settings: TritonSettings,
         environment: Mapping[str, str],
         listen: Listen = Listen(),
+        number: int = 0,
     ) -> None:
         """Describe the server; nothing is started or written.
 
@@ -43,10 +44,12 @@ class EmbeddedTriton:
             state_dir: Where the backends are laid out; servers may share it.
             environment: What Triton and its models get beside what they need.
             listen: Triton has no keys: beyond loopback the network must keep strangers out.
+            number: Which of several it is, for the log.
 
         Raises:
             OSError: A port of `listen` is taken.
         """
+        self._name = f"tritonserver {number}" if number else "tritonserver"
         self._repository = str(repository)
         self._state_dir = state_dir
         self._settings = settings
@@ -110,7 +113,7 @@ class EmbeddedTriton:
             host=self._listen.host,
         )
         self._process = SupervisedProcess(
-            "tritonserver",
+            self._name,
             argv,
             triton_environment(distribution, self._environment),
             settings=self._settings.supervision,

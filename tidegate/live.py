@@ -1,7 +1,7 @@
 """`tidegate models load`, `check`, `promote`, `rollback` and `gc`: which version answers, and whether it answers right."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import structlog
@@ -109,13 +109,13 @@ def collect(name: str, keep: int) -> None:
         typer.echo(f"{name}: removed {_listed(removed)}; {_listed(versions.published)} stay, {versions.live} is live.")
 
 
-def withdraw_refused(location: str, unavailable: Iterable[str], triton_address: str) -> dict[str, str]:
+def withdraw_refused(location: str, unavailable: Iterable[str], triton_addresses: Sequence[str]) -> dict[str, str]:
     """Take versions whose bytes are wrong out of the configs: Triton starts no version of a model that has one.
 
     Args:
         location: The repository.
         unavailable: Models that Triton does not serve, as `name/version` or `name`.
-        triton_address: host:port of Triton's own gRPC service.
+        triton_addresses: host:port of the gRPC service of each Triton.
 
     Returns:
         What is wrong, by `name/version`.
@@ -124,7 +124,13 @@ def withdraw_refused(location: str, unavailable: Iterable[str], triton_address: 
     names = {each.partition("/")[0].removesuffix(ENCODED_SUFFIX) for each in unavailable}
     try:
         store = open_store(location)
-        with triton.InferenceServerClient(triton_address) as client:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(triton.InferenceServerClient(address)) for address in triton_addresses]
+
+            def reload(model: str) -> None:
+                for client in clients:
+                    client.load_model(model)
+
             for name in sorted(names):
                 versions = Versions(store, name)
                 found = {
@@ -133,7 +139,7 @@ def withdraw_refused(location: str, unavailable: Iterable[str], triton_address: 
                 refused |= {f"{name}/{version}": faults[0] for version, faults in found.items() if faults}
                 good = [version for version, faults in found.items() if not faults]
                 if good and len(good) < len(found):
-                    versions.serve(good, client.load_model)
+                    versions.serve(good, reload)
     except (ContractError, ExportError, InferenceServerException) as error:
         _log.error("models.not_withdrawn", reason=str(error))
     return refused

@@ -1,10 +1,10 @@
-"""`tidegate up`: one Triton, N gateway workers, restarted when they die, ended together."""
+"""`tidegate up`: one Triton or several, N gateway workers, restarted when they die, ended together."""
 
 import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,6 +29,8 @@ from tidegate.settings import UpSettings, inherited_environment, up_settings
 _WORKERS_READY_S = 60.0
 _READY_POLL_S = 0.05
 _AFTER_DRAIN_S = 5.0
+# The Tritons that are started here allow it.
+_KEEPALIVE_S = 10.0
 
 _log = structlog.get_logger(__name__)
 
@@ -80,26 +82,45 @@ async def _serve(settings: UpSettings, public: _Ports) -> None:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signal_number, stop.set)
-    triton = EmbeddedTriton(
-        settings.model_repository,
-        state_dir=settings.state_dir,
-        settings=settings.triton,
-        environment=inherited_environment(),
-    )
-    _log.info("starting", repository=settings.model_repository, workers=settings.workers)
+    tritons = [
+        EmbeddedTriton(
+            settings.model_repository,
+            state_dir=settings.state_dir,
+            settings=settings.triton,
+            environment=inherited_environment(),
+            number=number,
+        )
+        for number in range(settings.triton.replicas)
+    ]
+    _log.info("starting", repository=settings.model_repository, workers=settings.workers, replicas=len(tritons))
     async with contextlib.AsyncExitStack() as cleanup:
-        cleanup.push_async_callback(triton.stop)
+        cleanup.push_async_callback(_stop, tritons)
         try:
-            if not await _unless(stop, triton.start()):
+            if not await _unless(stop, _start(tritons)):
                 return
         except ServingError as error:
             raise CommandError(str(error)) from error
-        refused = await _withdraw_refused(settings, triton)
-        await cleanup.enter_async_context(_workers(settings, public, triton))
-        if not await _unless(stop, _announce(settings, public, triton, refused)):
+        refused = await _withdraw_refused(settings, tritons)
+        await cleanup.enter_async_context(_workers(settings, public, tritons))
+        if not await _unless(stop, _announce(settings, public, tritons[0], refused)):
             return
         await stop.wait()
         _log.info("stopping")
+
+
+async def _start(tritons: Sequence[EmbeddedTriton]) -> None:
+    """All at once; where one cannot start none is left running."""
+    starting = [asyncio.create_task(triton.start()) for triton in tritons]
+    try:
+        await asyncio.gather(*starting)
+    finally:
+        for task in starting:
+            task.cancel()
+        await asyncio.gather(*starting, return_exceptions=True)
+
+
+async def _stop(tritons: Sequence[EmbeddedTriton]) -> None:
+    await asyncio.gather(*(triton.stop() for triton in tritons))
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
@@ -119,14 +140,15 @@ async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> boo
 
 
 @contextlib.asynccontextmanager
-async def _workers(settings: UpSettings, public: _Ports, triton: EmbeddedTriton) -> AsyncIterator[None]:
+async def _workers(settings: UpSettings, public: _Ports, tritons: Sequence[EmbeddedTriton]) -> AsyncIterator[None]:
     """The gateway's processes, for the length of the block."""
     environment = inherited_environment() | {
         "TIDEGATE_HTTP_PORT": str(public.http),
         "TIDEGATE_GRPC_PORT": str(public.grpc),
         "TIDEGATE_METRICS_PORT": str(public.metrics),
-        "TIDEGATE_UPSTREAM__ADDRESS": triton.grpc_address,
-        "TIDEGATE_UPSTREAM__METRICS_URL": triton.metrics_url,
+        "TIDEGATE_UPSTREAM__ADDRESS": ",".join(triton.grpc_address for triton in tritons),
+        "TIDEGATE_UPSTREAM__METRICS_URL": ",".join(triton.metrics_url for triton in tritons),
+        "TIDEGATE_UPSTREAM__KEEPALIVE_S": str(min(settings.upstream.keepalive_s, _KEEPALIVE_S)),
     }
     supervision = SupervisionSettings(exit_timeout_s=settings.limits.drain_s + _AFTER_DRAIN_S)
     workers = [
@@ -151,12 +173,13 @@ def _forget(settings: UpSettings, worker: int, _: int) -> None:
     forget_gauges(settings.metrics_dir, worker)
 
 
-async def _withdraw_refused(settings: UpSettings, triton: EmbeddedTriton) -> dict[str, str]:
+async def _withdraw_refused(settings: UpSettings, tritons: Sequence[EmbeddedTriton]) -> dict[str, str]:
     """What is wrong with the versions that had to be taken out of the configs, by `name/version`."""
-    unavailable = await triton.unavailable_models()
+    unavailable = await tritons[0].unavailable_models()
     if not unavailable:
         return {}
-    refused = await asyncio.to_thread(withdraw_refused, settings.model_repository, unavailable, triton.grpc_address)
+    addresses = [triton.grpc_address for triton in tritons]
+    refused = await asyncio.to_thread(withdraw_refused, settings.model_repository, unavailable, addresses)
     for version, reason in refused.items():
         _log.error("models.version_refused", version=version, reason=reason)
     return refused

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.metrics import tritons
 from gateway.metrics.exemplars import WithExemplars
 from gateway.metrics.triton_statistics import TritonStatistics
 from gateway.operations import Readiness
@@ -37,7 +38,7 @@ class Exposition:
         self, metrics_dir: Path, triton_url: str | None, statistics: TritonStatistics, readiness: Readiness
     ) -> None:
         self._metrics_dir = metrics_dir
-        self._triton_url = triton_url
+        self._triton_urls = triton_url.split(",") if triton_url else []
         self._statistics = statistics
         self._readiness = readiness
         self._client = httpx.AsyncClient(timeout=_TRITON_S)
@@ -68,7 +69,7 @@ class Exposition:
         ours = MultiProcessCollector(None, str(self._metrics_dir))  # type: ignore[no-untyped-call]  # Untyped library.
         registry.register(WithExemplars(ours, self._metrics_dir))
         registry.register(batches)
-        if self._triton_url is not None:
+        if self._triton_urls:
             registry.register(_UpstreamUp(triton is not None))
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         text = await asyncio.to_thread(encode, registry)
@@ -79,10 +80,15 @@ class Exposition:
         return Response(text, headers={"content-type": content_type})
 
     async def _triton(self) -> bytes | None:
-        if self._triton_url is None:
-            return None
+        """Triton's own metrics, those of several as one; None where none answers."""
+        texts = await asyncio.gather(*map(self._read, self._triton_urls))
+        if len(texts) == 1:
+            return texts[0]
+        return tritons.merged(texts) if any(text is not None for text in texts) else None
+
+    async def _read(self, url: str) -> bytes | None:
         try:
-            async with self._client.stream("GET", self._triton_url) as response:
+            async with self._client.stream("GET", url) as response:
                 response.raise_for_status()
                 text = bytearray()
                 async for chunk in response.aiter_bytes():

@@ -1,12 +1,12 @@
 """What Triton counts of each version that it serves: from nothing, whenever it loads one."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tritonclient.grpc.service_pb2 import ModelStatistics, ModelStatisticsRequest, ModelStatisticsResponse
 
 from gateway.errors import GatewayError
-from gateway.ports import Upstream
+from gateway.ports import Triton
 
 _CALL_S = 5.0
 _EVERY_MODEL: bytes = ModelStatisticsRequest().SerializeToString()
@@ -20,18 +20,18 @@ class InferenceCounters:
     One is not seen where the new load counted as much since as the one before had when it was last looked at.
 
     Args:
-        tritons: Each by itself, as each counts for itself.
+        tritons: Gives those that answer now, each by itself, as each counts for itself.
     """
 
-    def __init__(self, tritons: Sequence[Upstream]) -> None:
+    def __init__(self, tritons: Callable[[], Sequence[Triton]]) -> None:
         self._tritons = tritons
-        self._seen: list[_Counts] = [{} for _ in tritons]
+        self._seen: dict[Triton, _Counts] = {}
 
     async def fell(self) -> bool:
         """Whether a Triton counts less of a version than when it was last asked; one that does not answer says nothing."""
         deadline = asyncio.get_running_loop().time() + _CALL_S
         fell = False
-        for triton, seen in zip(self._tritons, self._seen, strict=True):
+        for triton in self._tritons():
             try:
                 answer = await triton.call("ModelStatistics", _EVERY_MODEL, deadline)
             except GatewayError:
@@ -40,10 +40,10 @@ class InferenceCounters:
                 (version.name, version.version): _counts(version)
                 for version in ModelStatisticsResponse.FromString(answer).model_stats
             }
+            seen = self._seen.get(triton, {})
             for name, count in counts.items():
                 fell = fell or any(now < before for now, before in zip(count, seen.get(name, count), strict=True))
-            seen.clear()
-            seen.update(counts)
+            self._seen[triton] = counts
         return fell
 
 

@@ -9,7 +9,7 @@ from grpc_reflection.v1alpha import reflection
 
 from gateway.rpc.servicer import InferenceHandler
 from gateway.settings import LimitSettings
-from gateway.upstream.triton import SERVICE
+from gateway.upstream.link import SERVICE
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

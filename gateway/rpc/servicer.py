@@ -17,7 +17,7 @@ from gateway.rpc.status import STATUS
 from gateway.service import InferenceService
 from gateway.settings import LimitSettings
 from gateway.stream import StreamService
-from gateway.upstream.triton import SERVICE
+from gateway.upstream.link import SERVICE
 
 CACHE_HEADER = "x-tidegate-cache"
 # gRPC clients that retry wait this long.

@@ -28,8 +28,14 @@ _KINDS: dict[grpc.StatusCode, type[GatewayError]] = {
 # Triton puts it before its messages; the caller has its own id.
 _REQUEST_ID = re.compile(r"^\[request id: [^]]*\] ")
 _PYTHON_STACK = re.compile(r"\s*\n\s*At:\n.*", re.DOTALL)
+_STUB_DIED = re.compile(r"Stub process .* is not healthy")
+_CUT_OFF = re.compile(r"^(Received RST_STREAM|Stream removed|Socket closed|Connection reset)")
 # A path's last part is kept; an address of the web is not a path.
 _PATH = re.compile(r"(?<![\w.:/])(?:/[\w.+@-]+)+/([\w.+@-]+)")
+
+
+class ModelAway(Unavailable):
+    """The server is there, and the process of its model is not: another server may have one."""
 
 
 def of_status(code: grpc.StatusCode, details: str) -> GatewayError:
@@ -39,10 +45,12 @@ def of_status(code: grpc.StatusCode, details: str) -> GatewayError:
     caller should do differs, so the message decides.
     """
     message = cleaned(details)
-    if code is grpc.StatusCode.UNAVAILABLE:
+    if code is grpc.StatusCode.UNAVAILABLE or _is_cut_off(code, message):
         return _by_message(message) or Unavailable(
             "the inference server cannot be reached; it is being restarted or is not ready"
         )
+    if _STUB_DIED.search(message):
+        return ModelAway("the model's process died; it is being started again")
     if code is grpc.StatusCode.INTERNAL or code not in _KINDS:
         return Internal(message or "the inference server failed")
     return _KINDS[code](message)
@@ -61,6 +69,13 @@ def of_stream_error(details: str, *, by_model: bool) -> GatewayError:
 def cleaned(details: str) -> str:
     """Triton's message without what belongs to the server: stacks of its Python models, folders, ids of its own."""
     return _PATH.sub(r"\1", _PYTHON_STACK.sub("", _REQUEST_ID.sub("", details)))
+
+
+def _is_cut_off(code: grpc.StatusCode, message: str) -> bool:
+    """Whether gRPC itself, and no server, says that the call ended with its connection."""
+    if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
+        return _CUT_OFF.search(message) is not None
+    return code is grpc.StatusCode.CANCELLED
 
 
 def _by_message(message: str) -> GatewayError | None:

@@ -7,7 +7,7 @@ from gateway.cache.answers import CachedAnswers
 from gateway.cache.keys import CacheKeys
 from gateway.cache.memory import MemoryCache
 from gateway.call import Identity, Scope
-from gateway.ports import CacheTier, ResponseCache
+from gateway.ports import CacheTier, ResponseCache, Sequence
 from gateway.settings import CacheSettings
 
 Answer = Callable[[bytes], Awaitable[bytes]]
@@ -20,13 +20,20 @@ class FakeUpstream:
         self._answers = answers
         self.asked: list[tuple[str, bytes]] = []
         self.deadlines: list[float] = []
-        self.affinities: list[str | None] = []
+        self.targets: list[tuple[str, str]] = []
+        self.sequences: list[Sequence | None] = []
 
-    async def call(self, method: str, request: bytes, deadline: float, affinity: str | None = None) -> bytes:
+    async def call(self, method: str, request: bytes, deadline: float) -> bytes:
         self.asked.append((method, request))
-        self.affinities.append(affinity)
         self.deadlines.append(deadline)
         return await self._answers[method](request)
+
+    async def infer(
+        self, model: str, version: str, request: bytes, deadline: float, sequence: Sequence | None = None
+    ) -> bytes:
+        self.targets.append((model, version))
+        self.sequences.append(sequence)
+        return await self.call("ModelInfer", request, deadline)
 
 
 class FakeAuthenticator:

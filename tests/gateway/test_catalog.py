@@ -74,7 +74,7 @@ def loads() -> FakeLoads:
 
 
 def _catalog(upstream: FakeUpstream, loads: FakeLoads, cache: CacheSettings | None = None) -> ModelCatalog:
-    return ModelCatalog(upstream, InferenceCounters((upstream,)), loads, cache or CacheSettings(), refresh_s=1)
+    return ModelCatalog(upstream, InferenceCounters(lambda: (upstream,)), loads, cache or CacheSettings(), refresh_s=1)
 
 
 @pytest.fixture

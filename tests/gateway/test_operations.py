@@ -29,7 +29,7 @@ class Stage:
         self.failure = failure
         self.loads = FakeLoads()
         upstream = FakeUpstream(RepositoryModelLoad=self._load, RepositoryIndex=_nothing, ModelStatistics=_nothing)
-        counters = InferenceCounters((upstream,))
+        counters = InferenceCounters(lambda: (upstream,))
         catalog = ModelCatalog(upstream, counters, self.loads, CacheSettings(), refresh_s=1)
         self.operations = Operations(FakeAuthenticator(), catalog, upstream, Readiness(catalog), Audit())
 

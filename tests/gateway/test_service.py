@@ -126,7 +126,7 @@ async def test_a_sequence_goes_one_way() -> None:
     for sequence in (5, 5, 6):
         await stage.service.infer(stage.call(_request(sequence_id=sequence)))
     await stage.service.infer(stage.call())
-    first, again, other, none = stage.upstream.affinities
+    first, again, other, none = stage.upstream.sequences
     assert first == again != other and first is not None and none is None
 
 
