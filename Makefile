@@ -8,7 +8,7 @@ COMPOSE ?= docker compose --env-file docker/.env --file docker/compose.yaml
 PACKAGES := contract export gateway k8s loadtest serving tests tidegate training
 
 .DEFAULT_GOAL := help
-.PHONY: help up install install-tensorrt test lint format docs pipeline lock compose-up compose-down images-check k8s-monitoring clean
+.PHONY: help up install install-tensorrt test lint format docs bench pipeline lock compose-up compose-down images-check k8s-monitoring clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -36,6 +36,9 @@ format: $(VENV)/.all ## Format the code
 
 docs: $(VENV)/.all ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+bench: $(VENV)/.all ## Measure the gateway beside the machine's limit, Triton, a relay and a C proxy; needs h2load and wrk
+	$(BIN)/python -m loadtest.bench $(BENCH_ARGS)
 
 pipeline: $(VENV)/.all ## Train the demo model, export, verify and publish it into model_repository/
 	$(BIN)/tidegate train

@@ -1,0 +1,116 @@
+"""Measure everything side by side in one run: `make bench`."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+
+from loadtest.bench import drivers, report
+from loadtest.bench.drivers import Endpoint, Sample
+from loadtest.bench.servers import compared
+from loadtest.bench.workloads import Workload, all_workloads
+
+Runs = dict[str, list[Sample]]
+
+_BUILD = Path("build")
+_WARM_UP_S = 4.0
+# A request of 32 images takes some 200 ms: the few that fit need more time to make a figure.
+_LARGE_TIMES = 3
+_LIMIT_BATCHES = (1, 2, 4, 8)
+
+
+def main() -> None:
+    """Measure, and write build/bench.json and build/bench.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="interleaved; the median counts")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--workers", type=int, default=2, help="of the gateway")
+    parser.add_argument("--models", type=Path, default=_BUILD / "bench" / "model_repository")
+    arguments = parser.parse_args()
+    models = _with_resnet(arguments.models)
+    with tempfile.TemporaryDirectory() as folder, compared(models, Path(folder), arguments.workers) as endpoints:
+        runs = _measured(endpoints, models, arguments.runs, arguments.seconds)
+    medians = {name: _median(samples) for name, samples in runs.items()}
+    _BUILD.mkdir(exist_ok=True)
+    (_BUILD / "bench.json").write_text(json.dumps(report.figures(medians), indent=2) + "\n")
+    (_BUILD / "bench.md").write_text(text := report.text(medians, arguments.runs, arguments.seconds))
+    print(text)
+
+
+def _with_resnet(models: Path) -> Path:
+    """Export ResNet-50 in 8 bits, where that was not done before."""
+    if not (models / "resnet50_encoded").is_dir():
+        command = ["export", "torchvision:resnet50", "--name", "resnet50", "--int8", "--publish", str(models)]
+        subprocess.run([sys.executable, "-m", "tidegate", *command], check=True)
+    return models
+
+
+def _measured(endpoints: Mapping[str, Endpoint], models: Path, runs: int, seconds: float) -> Runs:
+    """Every figure once a run, in turns, so that all see the same machine."""
+    workloads = all_workloads()
+    for workload in workloads.values():  # The first calls are slow.
+        for name in ("direct", "gateway"):
+            drivers.over_grpc(endpoints[name], workload, 4, _WARM_UP_S)
+    samples: Runs = {}
+    for _ in range(runs):
+        for name, measure in _plan(endpoints, workloads, models, seconds).items():
+            samples.setdefault(name, []).append(measure())
+            drivers.settle()
+    return samples
+
+
+def _plan(
+    endpoints: Mapping[str, Endpoint], workloads: Mapping[str, Workload], models: Path, seconds: float
+) -> dict[str, Callable[[], Sample]]:
+    """What a run measures, by `workload@concurrency server transport`."""
+    plan: dict[str, Callable[[], Sample]] = {}
+
+    def add(letter: str, concurrency: int, *names: str, rest: bool = False) -> None:
+        transport, drive = ("REST", drivers.over_rest) if rest else ("gRPC", drivers.over_grpc)
+        for name in names:
+            plan[f"{letter}@{concurrency} {name} {transport}"] = lambda name=name: drive(  # type: ignore[misc]
+                endpoints[name], workloads[letter], concurrency, seconds * (_LARGE_TIMES if letter == "T" else 1)
+            )
+
+    for batch in _LIMIT_BATCHES:
+        plan[f"J@16 limit batch {batch}"] = lambda batch=batch: _limit(models, 16, batch, seconds)  # type: ignore[misc]
+    plan["J@1 limit batch 1"] = lambda: _limit(models, 1, 1, seconds)
+    add("J", 1, "gateway", "direct")
+    add("J", 16, "gateway", "direct")
+    add("J", 16, "gateway", rest=True)
+    add("B", 4, "gateway", "direct")
+    add("T", 4, "gateway", "direct", "relay")
+    proxies = ("relay", "nginx") if "nginx" in endpoints else ("relay",)
+    add("S", 1, "gateway", "direct", *proxies)
+    add("S", 16, "gateway", "direct", *proxies)
+    add("S", 16, "gateway", rest=True)
+    add("H", 16, "cached")
+    return plan
+
+
+def _limit(models: Path, concurrency: int, batch: int, seconds: float) -> Sample:
+    command = [sys.executable, "-m", "loadtest.bench.limit", str(models), f"--seconds={seconds}"]
+    command += [f"--concurrency={concurrency}", f"--batch={batch}"]
+    printed = json.loads(subprocess.check_output(command))
+    return Sample(printed["images_per_s"], printed["p50_ms"], printed["p99_ms"])
+
+
+def _median(samples: list[Sample]) -> Sample:
+    def of(values: list[Mapping[str, float]]) -> dict[str, float]:
+        return {name: median(value[name] for value in values) for name in values[0]}
+
+    return Sample(
+        median(sample.requests_per_s for sample in samples),
+        median(sample.p50_ms for sample in samples),
+        median(sample.p99_ms for sample in samples),
+        of([sample.cpu_ms for sample in samples]),
+        of([sample.peak_mib for sample in samples]),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The servers that are compared: the gateway, the Triton behind it, a bare relay and a C proxy before that Triton."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import grpc
+import psutil
+
+from loadtest.bench.drivers import Endpoint
+from loadtest.bench.errors import BenchFailed
+
+_ROOT = Path(__file__).parents[2]
+_START_S = 180.0
+_STOP_S = 60.0
+# A model that is asked anew each time, so that a repeated request is no repeated answer.
+_NOT_CACHED = {"cache-control": "no-cache"}
+
+
+@contextmanager
+def compared(models: Path, work: Path, workers: int) -> Iterator[dict[str, Endpoint]]:
+    """Start all of them on free ports, and stop them after.
+
+    Args:
+        models: A repository with `resnet50` and its twin.
+        work: An empty directory for what they write.
+
+    Yields:
+        By name: gateway, cached (the gateway, which may answer from its cache), direct, relay, nginx.
+    """
+    repository = work / "model_repository"
+    shutil.copytree(_ROOT / "model_repository", repository)
+    for model in models.iterdir():
+        shutil.copytree(model, repository / model.name)
+    with ExitStack() as stack:
+        gateway, triton = stack.enter_context(_gateway(repository, work / "state", workers))
+        endpoints = {
+            "gateway": gateway,
+            "cached": Endpoint("cached", gateway.grpc, gateway.rest, _less(gateway.headers), gateway.pids),
+            "direct": triton,
+            "relay": stack.enter_context(_relay(triton)),
+        }
+        if shutil.which("nginx"):
+            endpoints["nginx"] = stack.enter_context(_nginx(triton, work / "nginx"))
+        yield endpoints
+
+
+def _less(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name not in _NOT_CACHED}
+
+
+@contextmanager
+def _gateway(repository: Path, state: Path, workers: int) -> Iterator[tuple[Endpoint, Endpoint]]:
+    settings = {
+        "HTTP_PORT": "0",
+        "GRPC_PORT": "0",
+        "METRICS_PORT": "0",
+        "STATE_DIR": str(state),
+        "MODEL_REPOSITORY": str(repository),
+        "WORKERS": str(workers),
+    }
+    environment = {**os.environ, **{f"TIDEGATE_{name}": value for name, value in settings.items()}}
+    state.mkdir()
+    with (state / "log").open("wb") as log:
+        up = subprocess.Popen(
+            [sys.executable, "-m", "tidegate", "up"], cwd=_ROOT, env=environment, stdout=log, stderr=log
+        )
+    try:
+        addresses = state / "endpoints.json"
+        _wait(addresses.exists, up, state / "log")
+        where = json.loads(addresses.read_text())
+        headers = {"authorization": f"Bearer {(state / 'dev-key').read_text()}", **_NOT_CACHED}
+        pids = _processes(up.pid)
+        triton = Endpoint("direct", _triton_address(state / "log"), pids={"triton": pids["triton"]})
+        yield Endpoint("gateway", where["grpc"], where["http"], headers, pids), triton
+    finally:
+        _stop(up)
+
+
+@contextmanager
+def _relay(triton: Endpoint) -> Iterator[Endpoint]:
+    port = _free_port()
+    process = subprocess.Popen([sys.executable, "-m", "loadtest.bench.relay", str(port), triton.grpc], cwd=_ROOT)
+    try:
+        address = f"127.0.0.1:{port}"
+        with grpc.insecure_channel(address) as channel:
+            grpc.channel_ready_future(channel).result(_START_S)
+        yield Endpoint("relay", address, pids={**triton.pids, "relay": [process.pid]})
+    finally:
+        _stop(process)
+
+
+@contextmanager
+def _nginx(triton: Endpoint, folder: Path) -> Iterator[Endpoint]:
+    port = _free_port()
+    folder.mkdir()
+    (folder / "nginx.conf").write_text(
+        f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
+        "events { worker_connections 1024; }\n"
+        f"http {{ access_log off; client_max_body_size 0; client_body_temp_path {folder};\n"
+        f"  upstream triton {{ server {triton.grpc}; keepalive 64; }}\n"
+        f"  server {{ listen 127.0.0.1:{port} http2 reuseport; keepalive_requests 1000000000;\n"
+        "    location / { client_body_buffer_size 8m; grpc_pass grpc://triton; } }\n"
+        "}\n"
+    )
+    process = subprocess.Popen(["nginx", "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"])
+    try:
+        _wait(lambda: _answers(port), process, folder / "error.log")
+        yield Endpoint("nginx", f"127.0.0.1:{port}", pids={**triton.pids, "nginx": _tree(process.pid)})
+    finally:
+        _stop(process)
+
+
+def _processes(up: int) -> dict[str, list[int]]:
+    """The pids of what `tidegate up` runs: its workers, and Triton with its models."""
+    gateway, triton = [], []
+    for child in psutil.Process(up).children(recursive=True):
+        line = " ".join(child.cmdline())
+        if "tritonserver" in line or "triton_python_backend_stub" in line:
+            triton.append(child.pid)
+        elif line.endswith("tidegate gateway"):
+            gateway.append(child.pid)
+    return {"gateway": gateway, "triton": triton}
+
+
+def _tree(pid: int) -> list[int]:
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def _triton_address(log: Path) -> str:
+    for line in log.read_text().splitlines():
+        if '"triton.ready"' in line:
+            return str(json.loads(line)["grpc"])
+    raise BenchFailed(f"{log} does not say where Triton is")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise BenchFailed(f"a server did not start:\n{log.read_text()}")
+        time.sleep(0.05)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(_STOP_S)

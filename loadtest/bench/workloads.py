@@ -1,0 +1,113 @@
+"""What is asked, as bodies that are ready to send."""
+
+import io
+import json
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from tritonclient.grpc.service_pb2 import ModelInferRequest
+
+PHOTOGRAPHS = "resnet50_encoded"
+TENSORS = "resnet50"
+TINY = "digits"
+TOP_K = 5
+
+_WIDTH = 500
+_QUALITY = 90  # About 60 KB.
+_SIZE = 224
+_TINY_SIZE = 32
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One kind of request.
+
+    Attributes:
+        name: J, B, T, S or H.
+        images: In one request.
+        message: The serialized ModelInferRequest.
+        rest_path: Where REST takes the same, below the address.
+        rest_body: What it takes.
+        rest_headers: Those it needs.
+        cached: The gateway may answer from its cache.
+    """
+
+    name: str
+    model: str
+    images: int
+    message: bytes
+    rest_path: str
+    rest_body: bytes
+    rest_headers: dict[str, str]
+    cached: bool = False
+
+    @property
+    def grpc_body(self) -> bytes:
+        """The message as HTTP/2 carries it: uncompressed, with its length."""
+        return b"\0" + struct.pack(">I", len(self.message)) + self.message
+
+
+def photograph() -> bytes:
+    """scikit-learn's `china.jpg`, 500 pixels wide, as a JPEG of about 60 KB."""
+    image = Image.fromarray(load_sample_image("china.jpg"))
+    image = image.resize((_WIDTH, round(image.height * _WIDTH / image.width)), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=_QUALITY, subsampling="4:2:0")
+    return file.getvalue()
+
+
+def all_workloads() -> dict[str, Workload]:
+    """By name."""
+    random = np.random.default_rng(0)
+    tiny = random.integers(0, 256, (1, _TINY_SIZE, _TINY_SIZE, 3), np.uint8)
+    workloads = (
+        _photographs("J", 1),
+        _photographs("B", 8),
+        _tensors("T", TENSORS, random.integers(0, 256, (_BATCH, _SIZE, _SIZE, 3), np.uint8)),
+        _tensors("S", TINY, tiny),
+        _tensors("H", TINY, tiny, cached=True),
+    )
+    return {workload.name: workload for workload in workloads}
+
+
+def _photographs(name: str, count: int) -> Workload:
+    file = photograph()
+    request = ModelInferRequest(model_name=PHOTOGRAPHS)
+    request.inputs.add(name="encoded", datatype="BYTES", shape=[count, 1])
+    request.raw_input_contents.append((struct.pack("<I", len(file)) + file) * count)
+    request.outputs.add(name="scores").parameters["classification"].int64_param = TOP_K
+    request.outputs.add(name="error")
+    path = f"/v1/models/{TENSORS}/classify?top_k={TOP_K}"
+    if count == 1:
+        body, content_type = file, "image/jpeg"
+    else:
+        body, content_type = _form([file] * count)
+    return Workload(name, PHOTOGRAPHS, count, request.SerializeToString(), path, body, {"content-type": content_type})
+
+
+def _form(files: list[bytes]) -> tuple[bytes, str]:
+    boundary = "tidegate-bench"
+    part = f'--{boundary}\r\ncontent-disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'.encode()
+    body = b"".join(part + file + b"\r\n" for file in files) + f"--{boundary}--\r\n".encode()
+    return body, f"multipart/form-data; boundary={boundary}"
+
+
+def _tensors(name: str, model: str, images: np.ndarray, cached: bool = False) -> Workload:  # type: ignore[type-arg]
+    raw = images.tobytes()
+    request = ModelInferRequest(model_name=model)
+    request.inputs.add(name="images", datatype="UINT8", shape=images.shape)
+    request.raw_input_contents.append(raw)
+    tensor = {
+        "name": "images",
+        "datatype": "UINT8",
+        "shape": images.shape,
+        "parameters": {"binary_data_size": len(raw)},
+    }
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
+    path = f"/v2/models/{model}/infer"
+    return Workload(name, model, len(images), request.SerializeToString(), path, head + raw, headers, cached)
