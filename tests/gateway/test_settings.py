@@ -7,11 +7,11 @@ from gateway.settings import GatewaySettings, is_loopback
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEGATE_HTTP_PORT", "0")
     monkeypatch.setenv("TIDEGATE_CACHE__TTL_S", "5")
-    monkeypatch.setenv("TIDEGATE_DATABASE__URL", "postgresql+asyncpg://u:hunter2@h/d")
+    monkeypatch.setenv("TIDEGATE_DATABASE__URL", "postgresql+asyncpg://u:hidden@h/d")
     settings = GatewaySettings()
     assert (settings.http_port, settings.cache.ttl_s) == (0, 5)
-    assert settings.database_url == "postgresql+asyncpg://u:hunter2@h/d"
-    assert "hunter2" not in repr(settings)
+    assert settings.database_url == "postgresql+asyncpg://u:hidden@h/d"
+    assert "hidden" not in repr(settings)
 
 
 @pytest.mark.parametrize(
