@@ -83,7 +83,8 @@ def over_grpc(endpoint: Endpoint, workload: Workload, concurrency: int, seconds:
         bad = sum(row[1] != _OK for row in rows)
         if not rows or bad:
             raise BenchFailed(f"{endpoint.name}, {workload.name}: {bad} of {len(rows)} calls failed\n{printed}")
-        return counted.sample(len(rows), seconds, np.array([int(row[2]) for row in rows]) / 1_000)
+        p50, p99 = np.percentile([int(row[2]) / 1_000 for row in rows], (50, 99))
+        return counted.sample(len(rows), seconds, float(p50), float(p99))
 
 
 def over_rest(endpoint: Endpoint, workload: Workload, concurrency: int, seconds: float) -> Sample:
@@ -110,8 +111,8 @@ def over_rest(endpoint: Endpoint, workload: Workload, concurrency: int, seconds:
         figures = dict(re.findall(r"^tidegate (\w+) (\S+)$", printed, re.MULTILINE))
         if int(figures["requests"]) == 0 or int(figures["errors"]):
             raise BenchFailed(f"{endpoint.name}, {workload.name}: requests failed\n{printed}")
-        durations = np.array([float(figures["p50_ms"]), float(figures["p99_ms"])])
-        return counted.sample(int(figures["requests"]), float(figures["seconds"]), durations)
+        p50, p99 = float(figures["p50_ms"]), float(figures["p99_ms"])
+        return counted.sample(int(figures["requests"]), float(figures["seconds"]), p50, p99)
 
 
 def _wrk_script(body: Path, headers: Mapping[str, str]) -> str:
@@ -148,10 +149,9 @@ class _Counter:
     cpu_s: Mapping[str, float] = field(default_factory=dict)
     peak_mib: Mapping[str, float] = field(default_factory=dict)
 
-    def sample(self, requests: int, seconds: float, durations_ms: np.ndarray) -> Sample:  # type: ignore[type-arg]
-        p50, p99 = (float(value) for value in np.percentile(durations_ms, (50, 99)))
+    def sample(self, requests: int, seconds: float, p50_ms: float, p99_ms: float) -> Sample:
         cpu_ms = {name: used * 1_000 / requests for name, used in self.cpu_s.items()}
-        return Sample(requests / seconds, p50, p99, cpu_ms, self.peak_mib)
+        return Sample(requests / seconds, p50_ms, p99_ms, cpu_ms, self.peak_mib)
 
 
 @contextmanager
