@@ -8,7 +8,7 @@ COMPOSE ?= docker compose --env-file docker/.env --file docker/compose.yaml
 PACKAGES := contract export gateway k8s loadtest monitoring serving tests tidegate training
 
 .DEFAULT_GOAL := help
-.PHONY: help up install install-tensorrt test lint format docs bench pipeline lock compose-up compose-down images-check k8s-monitoring clean
+.PHONY: help up install install-tensorrt test lint format docs bench pipeline load lock compose-up compose-down images-check k8s-monitoring clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,6 +43,9 @@ bench: $(VENV)/.all ## Measure the gateway beside the machine's limit, Triton, a
 pipeline: $(VENV)/.all ## Train the demo model, export, verify and publish it into model_repository/
 	$(BIN)/tidegate train
 	$(BIN)/tidegate export .tidegate/checkpoints/digits.ckpt
+
+load: $(VENV)/.all ## Load the running `make up` for a few seconds and report; LOAD_ARGS are options of `tidegate load`
+	$(BIN)/tidegate load $(LOAD_ARGS)
 
 lock: ## Resolve the dependencies anew and export what pip installs (needs Poetry and poetry-plugin-export)
 	$(POETRY) lock

@@ -9,6 +9,7 @@ from typing import Any
 
 import gevent
 from gevent.queue import Empty, Queue
+from locust import runners
 from locust.env import Environment
 from locust.runners import MasterRunner, Runner, WorkerRunner
 
@@ -19,11 +20,14 @@ from loadtest.trials import MEASURED, TRIAL, Trial, Trials
 from loadtest.users import Images, check_requests
 
 _LOOPBACK = "127.0.0.1"
-_CONNECT_S = 30.0
+_CONNECT_S = 60.0
 # From the message to the first request: every process must have had it.
 _LEAD_S = 0.2
 # Over the last answer's deadline.
 _GRACE_S = 15.0
+
+# Seconds: a worker whose machine is busy is late with its heartbeats, and not gone.
+runners.HEARTBEAT_LIVENESS = 60
 
 
 class Driver:

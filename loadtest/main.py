@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from loadtest.driver import Driver, driver, work
 from loadtest.errors import BadLoad, LoadError
 from loadtest.report import write_report
-from loadtest.requests import target
 from loadtest.results import Results, Run
 from loadtest.search import find_max
 from loadtest.server_side import Observer
@@ -61,8 +60,7 @@ def load(settings: LoadSettings, tell: Callable[[str], None]) -> Results:
         LoadError: It cannot be made.
     """
     slo = None if settings.slo is None else Slo.parse(settings.slo)
-    models = frozenset(target(settings.model, tenant.kind or settings.kind) for tenant in settings.sharing())
-    observer = Observer(settings.metrics, settings.http, settings.key.get_secret_value(), models)
+    observer = Observer(settings)
     began_at = datetime.now(UTC)
     with driver(settings) as made:
         made.run(settings.rate, settings.warmup_s)

@@ -16,6 +16,7 @@ from loadtest.errors import LoadError
 from loadtest.measured import OK
 from loadtest.requests import Request, make_requests, target
 from loadtest.settings import Kind, LoadSettings, Tenant
+from loadtest.tls import open_channel, ssl_context
 
 # Without it a call would block every user of the process.
 grpc_gevent.init_gevent()
@@ -75,7 +76,7 @@ class GrpcSender:
     def __init__(self, settings: LoadSettings, tenant: Tenant, requests: Requests) -> None:
         self.tenant = tenant
         self.images = tenant.batch_size or settings.batch_size
-        self._channel = _channel(settings.grpc)
+        self._channel = _channel(settings)
         self._infer: Callable[..., bytes] = self._channel.unary_unary(_INFER)
         self._metadata = _authorization(tenant)
         self._deadline_s = settings.deadline_s
@@ -101,8 +102,17 @@ class RestSender:
         self.tenant = tenant
         self.images = tenant.batch_size or settings.batch_size
         timeout_s = settings.deadline_s
+        trust: dict[str, Any] = {}
+        if settings.tls:
+            context = ssl_context(settings)
+            # `insecure` leaves out the check of the name, and no other.
+            trust = {"ssl_context_factory": lambda **_: context, "insecure": not context.check_hostname}
         self._client = HTTPClient.from_url(
-            f"http://{settings.http}", concurrency=concurrency, connection_timeout=timeout_s, network_timeout=timeout_s
+            f"{'https' if settings.tls else 'http'}://{settings.http}",
+            concurrency=concurrency,
+            connection_timeout=timeout_s,
+            network_timeout=timeout_s,
+            **trust,
         )
         self._headers = {**dict(_authorization(tenant)), "x-tidegate-timeout-ms": str(round(timeout_s * 1_000))}
         self._requests = requests.of(tenant)
@@ -135,14 +145,14 @@ def open_sender(settings: LoadSettings, tenant: Tenant, requests: Requests, conc
     return GrpcSender(settings, tenant, requests)
 
 
-def _channel(host: str) -> grpc.Channel:
+def _channel(settings: LoadSettings) -> grpc.Channel:
     options = [
         ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
         # Each its own connection, as clients on different machines have.
         ("grpc.use_local_subchannel_pool", 1),
     ]
-    return grpc.insecure_channel(host, options)
+    return open_channel(settings, options)
 
 
 def _authorization(tenant: Tenant) -> tuple[tuple[str, str], ...]:
@@ -151,7 +161,7 @@ def _authorization(tenant: Tenant) -> tuple[tuple[str, str], ...]:
 
 def _metadata(settings: LoadSettings, tenant: Tenant) -> ModelMetadataResponse:
     model = target(settings.model, tenant.kind or settings.kind)
-    with _channel(settings.grpc) as channel:
+    with _channel(settings) as channel:
         stub: Any = GRPCInferenceServiceStub(channel)
         try:
             return stub.ModelMetadata(

@@ -1,6 +1,7 @@
 """What the server counted: read from its public endpoints before and after a run, and subtracted."""
 
 import math
+import ssl
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,10 @@ from typing import Any, TypeVar
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+
+from loadtest.requests import target
+from loadtest.settings import LoadSettings
+from loadtest.tls import ssl_context
 
 _STAGES = "tidegate_stage_duration_seconds"
 _OK = "ok"
@@ -101,26 +106,31 @@ class ServerSide:
 class Observer:
     """Reads a server's figures."""
 
-    def __init__(self, metrics: str, http: str, key: str, models: frozenset[str]) -> None:
+    def __init__(self, settings: LoadSettings) -> None:
         """Describe the server.
 
-        Args:
-            metrics: host:port, as is `http`.
+        Raises:
+            BadLoad: A file of the settings cannot be used.
         """
-        self._metrics = f"http://{metrics}/metrics"
-        self._statistics = [f"http://{http}/v2/models/{model}/stats" for model in sorted(models)]
-        self._headers = {"authorization": f"Bearer {key}"}
-        self._models = models
+        kinds = [tenant.kind or settings.kind for tenant in settings.sharing()]
+        self._models = frozenset(target(settings.model, kind) for kind in kinds)
+        self._verify: ssl.SSLContext | bool = True
+        self._metrics = f"http://{settings.metrics}/metrics"
+        scheme = "http"
+        if settings.tls:
+            scheme, self._verify = "https", ssl_context(settings)
+        self._statistics = [f"{scheme}://{settings.http}/v2/models/{model}/stats" for model in sorted(self._models)]
+        self._headers = {"authorization": f"Bearer {settings.key.get_secret_value()}"}
 
     def read(self) -> ServerSide | None:
         """Everything until now; None where the metrics cannot be read."""
-        with httpx.Client(timeout=_TIMEOUT_S, trust_env=False, headers=self._headers) as client:
+        with httpx.Client(timeout=_TIMEOUT_S, trust_env=False, verify=self._verify) as client:
             try:
                 answer = client.get(self._metrics)
                 answer.raise_for_status()
                 found = read_metrics(answer.text, self._models)
                 for url in self._statistics:
-                    statistics = client.get(url)
+                    statistics = client.get(url, headers=self._headers)
                     if statistics.is_success:
                         found.batches.update(_batches(statistics.json()))
             except httpx.HTTPError:

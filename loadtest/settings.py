@@ -58,6 +58,10 @@ class LoadSettings(BaseSettings):
 
     Attributes:
         grpc: host:port of the server's gRPC endpoint, as are `http` and `metrics` of the others.
+        tls: Speak TLS to `grpc` and `http`.
+        tls_ca: A PEM file with certificates to trust; None: the system's.
+        tls_name: The name that the server's certificate is for, where that is not the host's. Over REST no name is checked then.
+        tls_certificate: Shown to a server that asks for one, with `tls_key`.
         key: An API key with the scope `infer`; with `read`, the report shows the batches too.
         tenants: A JSON file with a list of tenants, who then share the load in place of the one key.
         model: A model that takes image tensors; its twin `_encoded` takes files.
@@ -89,6 +93,11 @@ class LoadSettings(BaseSettings):
     grpc: str = "127.0.0.1:8001"
     http: str = "127.0.0.1:8000"
     metrics: str = "127.0.0.1:8002"
+    tls: bool = False
+    tls_ca: Path | None = None
+    tls_name: str | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     key: SecretStr
     tenants: Path | None = None
     model: str = "digits"

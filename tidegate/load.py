@@ -98,4 +98,8 @@ def _server(target: str | None) -> dict[str, str]:
         return environment
     server = find_server()
     found = {"GRPC": server.grpc, "HTTP": server.http, "METRICS": server.metrics, "KEY": server.key}
+    if (trust := server.tls) is not None:
+        files = {"CA": trust.certificate, "CERTIFICATE": trust.client_certificate, "KEY": trust.client_key}
+        found |= {"TLS": "true", "TLS_NAME": trust.name()}
+        found |= {f"TLS_{name}": str(path) for name, path in files.items() if path is not None}
     return {_PREFIX + name: value for name, value in found.items()} | environment

@@ -62,12 +62,24 @@ class ServerTrust:
             raise CommandError(f"{self.certificate}: {error}; check TIDEGATE_TLS__…") from error
         return context
 
+    def name(self) -> str:
+        """A name that the certificate is for: gRPC insists on one.
+
+        Raises:
+            CommandError: It cannot be read.
+        """
+        try:
+            return _name(x509.load_pem_x509_certificate(self.certificate.read_bytes()))
+        except OSError as error:
+            raise CommandError(f"{error.filename}: {error.strerror}; check TIDEGATE_TLS__…") from error
+
     def triton_arguments(self) -> dict[str, Any]:
         """For Triton's gRPC clients.
 
         Raises:
             CommandError: A file cannot be used.
         """
+        name = self.name()
         try:
             chain = self.certificate.read_bytes()
             key, shown = (
@@ -76,7 +88,7 @@ class ServerTrust:
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}; check TIDEGATE_TLS__…") from error
         options = [
-            ("grpc.ssl_target_name_override", _name(x509.load_pem_x509_certificate(chain))),
+            ("grpc.ssl_target_name_override", name),
             ("grpc.max_send_message_length", _UNBOUNDED),
             ("grpc.max_receive_message_length", _UNBOUNDED),
         ]
@@ -84,7 +96,6 @@ class ServerTrust:
 
 
 def _name(certificate: x509.Certificate) -> str:
-    """A name that it is for: gRPC insists on one."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

@@ -1,5 +1,6 @@
 """`tidegate up` with TLS and client certificates: it starts, says how it is called, and its own commands reach it."""
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -39,6 +40,17 @@ def test_commands_reach_it_over_both_ports(mutual: Server, command: tuple[str, .
     ended = tidegate(*command, environment={"TIDEGATE_STATE_DIR": str(mutual.state_dir)})
     assert ended.returncode == 0, ended.stderr
     assert words in ended.stdout
+
+
+def test_a_load_reaches_it_over_both_ports(mutual: Server, tmp_path: Path) -> None:
+    tenants = [{"name": kind, "key": mutual.key, "kind": kind} for kind in ("tensors", "rest")]
+    (tmp_path / "tenants.json").write_text(json.dumps(tenants))
+    options = ("--rate", "50", "--duration", "1", "--warmup", "0.2", "--tenants", tmp_path / "tenants.json")
+    ended = tidegate("load", *options, "--out", tmp_path, environment={"TIDEGATE_STATE_DIR": str(mutual.state_dir)})
+    assert ended.returncode == 0, ended.stderr
+    (run,) = json.loads((tmp_path / "results.json").read_text())["runs"]
+    assert run["tenants"].keys() == {"tensors", "rest"} and run["outcomes"] == {"ok": run["intended"]}
+    assert run["parts"] and run["batches"]
 
 
 def test_a_certificate_that_cannot_be_served_is_one_line_and_status_2(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from tests.running import Server, running
 
-PACE_S = 0.01
-STALL_S = 1.0
+PACE_S = 0.02
+STALL_S = 0.5
 
 _CONFIG = """
 backend: "python" max_batch_size: 1
