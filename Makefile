@@ -5,7 +5,7 @@ VENV ?= .venv
 POETRY ?= poetry
 BIN := $(VENV)/bin
 COMPOSE ?= docker compose --env-file docker/.env --file docker/compose.yaml
-PACKAGES := contract export gateway k8s loadtest monitoring serving tests tidegate training
+PACKAGES := contract export gateway k8s loadtest monitoring serving tests tidegate training mkdocs_hooks.py
 
 .DEFAULT_GOAL := help
 .PHONY: help up install install-tensorrt test lint format docs bench pipeline load lock compose-up compose-down images-check k8s-monitoring clean

@@ -152,7 +152,7 @@ def _publish_from_mlflow(s3: S3Server, tracking_uri: str, told: Mapping[str, str
     version = client.create_model_version("stack-digits", f"{run.info.artifact_uri}/{CHECKPOINT.name}", run.info.run_id)
     client.set_registered_model_alias("stack-digits", "champion", version.version)
     source = "mlflow:models:/stack-digits@champion"
-    arguments = ("--publish", told["TIDEGATE_MODEL_REPOSITORY"], "--formats", "onnx,openvino", "--measure-s", "0")
+    arguments = ("--publish", told["TIDEGATE_MODEL_REPOSITORY"], "--formats", "onnx", "--measure-s", "0")
     exported = tidegate("export", source, *arguments, environment={**told, "TIDEGATE_TRACKING_URI": tracking_uri})
     assert exported.returncode == 0, exported.stderr
     assert "digits version 2 is in s3://" in exported.stdout
