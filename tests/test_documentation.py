@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import mkdocs_hooks
+from gateway.errors import ErrorKind
 from tests.running import REPOSITORY, ROOT, Server, running
 
 PAGES = [ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
@@ -80,6 +82,16 @@ def test_every_fence_is_read_by_these_tests() -> None:
     for page in PAGES:
         fences = re.findall(r"^\s*```\w", page.read_text(), re.MULTILINE)
         assert len(fences) == len(list(_BLOCK.finditer(page.read_text()))), page
+
+
+def test_the_reference_is_made_of_the_code() -> None:
+    commands = set(re.findall(r"^## `tidegate (\w+)`$", mkdocs_hooks.cli(), re.MULTILINE))
+    assert {"up", "gateway", "triton", "keys", "models", "doctor"} <= commands
+    errors, metrics = mkdocs_hooks.error_table(), mkdocs_hooks.metric_table()
+    assert re.findall(r"^\| `(\w+)` \|", errors, re.MULTILINE) == [kind.value for kind in ErrorKind]
+    assert "| `limit_exceeded` | 429 | RESOURCE_EXHAUSTED |" in errors
+    assert "| `tidegate_stage_duration_seconds` | histogram | `stage`, `model`, `version`, `outcome` |" in metrics
+    assert mkdocs_hooks.on_page_markdown("a\n{{ errors }}\nb") == f"a\n{errors}\nb"
 
 
 def test_the_navigation_has_every_page() -> None:
