@@ -59,7 +59,15 @@ def triton_arguments(
         str(distribution.binary),
         *(f"--{name}={value}" for name, value in options.items()),
         *(f"--backend-config=python,{name}={value}" for name, value in python_backend.items()),
+        *(f"--trace-config={value}" for value in _tracing(settings)),
     )
+
+
+def _tracing(settings: TritonSettings) -> tuple[str, ...]:
+    """Traces of those requests alone that bring a context: a rate of 0 adds none to them."""
+    if settings.trace_url is None:
+        return ()
+    return ("mode=opentelemetry", "rate=0", "level=TIMESTAMPS", f"opentelemetry,url={settings.trace_url}")
 
 
 def triton_environment(distribution: TritonDistribution, inherited: Mapping[str, str]) -> dict[str, str]:
