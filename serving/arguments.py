@@ -67,7 +67,8 @@ def _tracing(settings: TritonSettings) -> tuple[str, ...]:
     """Traces of those requests alone that bring a context: a rate of 0 adds none to them."""
     if settings.trace_url is None:
         return ()
-    return ("mode=opentelemetry", "rate=0", "level=TIMESTAMPS", f"opentelemetry,url={settings.trace_url}")
+    exporter = (f"opentelemetry,url={settings.trace_url}", "opentelemetry,bsp_schedule_delay=1000")
+    return ("mode=opentelemetry", "rate=0", "level=TIMESTAMPS", *exporter)
 
 
 def triton_environment(distribution: TritonDistribution, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -154,7 +154,7 @@ def certificate_expiry() -> Gauge:
         "tidegate_certificate_expiry_timestamp_seconds",
         "When the certificate of the public ports expires, seconds since 1970.",
         registry=CollectorRegistry(),
-        multiprocess_mode="min",
+        multiprocess_mode="livemin",
     )
 
 
