@@ -101,7 +101,10 @@ class Gateway:
             door=Door(service, streams, operations, catalog, readiness, settings.limits, identities),
             health=Health(),
             exposition=Exposition(
-                settings.metrics_dir, settings.upstream.metrics_url, TritonStatistics(upstream, catalog), readiness
+                settings.metrics_dir,
+                settings.upstream.metrics_url,
+                TritonStatistics(upstream.answering, catalog),
+                readiness,
             ),
             traces=traces,
             catalog=catalog,

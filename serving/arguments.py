@@ -59,7 +59,16 @@ def triton_arguments(
         str(distribution.binary),
         *(f"--{name}={value}" for name, value in options.items()),
         *(f"--backend-config=python,{name}={value}" for name, value in python_backend.items()),
+        *(f"--trace-config={value}" for value in _tracing(settings)),
     )
+
+
+def _tracing(settings: TritonSettings) -> tuple[str, ...]:
+    """Traces of those requests alone that bring a context: a rate of 0 adds none to them."""
+    if settings.trace_url is None:
+        return ()
+    exporter = (f"opentelemetry,url={settings.trace_url}", "opentelemetry,bsp_schedule_delay=1000")
+    return ("mode=opentelemetry", "rate=0", "level=TIMESTAMPS", *exporter)
 
 
 def triton_environment(distribution: TritonDistribution, inherited: Mapping[str, str]) -> dict[str, str]:

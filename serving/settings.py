@@ -47,6 +47,7 @@ class TritonSettings(BaseModel):
         shm_default_byte_size: Shared memory that an instance of a python-based model starts with, in /dev/shm.
         shm_growth_byte_size: What is added when that is not enough.
         stub_timeout_s: What an instance may take to load its model.
+        trace_url: Where Triton sends its spans of requests that bring a trace, as OTLP over HTTP; None: nowhere.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +61,7 @@ class TritonSettings(BaseModel):
     shm_default_byte_size: int = Field(default=1_048_576, ge=1_048_576, le=17_179_869_184)
     shm_growth_byte_size: int = Field(default=1_048_576, ge=1_048_576, le=17_179_869_184)
     stub_timeout_s: int = Field(default=120, ge=1, le=3_600)
+    trace_url: str | None = Field(default=None, pattern=r"^https?://[^\s,]+$", max_length=2_048)
     supervision: SupervisionSettings = SupervisionSettings()
 
     @model_validator(mode="after")

@@ -16,10 +16,10 @@ class PrometheusFleet:
         self._retries = counter("tidegate_retries_total", "Requests sent once more, or not.", "model", "outcome")
         self._hedges = counter("tidegate_hedges_total", "Slow requests sent to a second replica too.", "model")
         self._ejections = counter("tidegate_replica_ejections_total", "Times that a replica was put out.", "replica")
-        self._up = gauge("tidegate_replica_up", "The replica takes calls from every worker.", "min", "replica")
-        self._limit = gauge("tidegate_concurrency_limit", "Calls of a model worked on at once.", "sum", "model")
+        self._up = gauge("tidegate_replica_up", "The replica takes calls from every worker.", "livemin", "replica")
+        self._limit = gauge("tidegate_concurrency_limit", "Calls of a model worked on at once.", "livesum", "model")
         self._weight = gauge(
-            "tidegate_traffic_weight", "Share of a model's calls by policy.", "mostrecent", "model", "version"
+            "tidegate_traffic_weight", "Share of a model's calls by policy.", "livemostrecent", "model", "version"
         )
         self._disagreements = counter(
             "tidegate_shadow_disagreements_total", "Answers that differed from the other version's.", "model"

@@ -46,36 +46,17 @@ class PrometheusMetrics:
         """
         self._max_tenants = settings.max_tenants
         self._watchers = watchers
-        self._started = Counter("tidegate_calls_started_total", "Inference calls begun.", registry=registry)
-        self._lost = Counter(
-            "tidegate_calls_lost_total", "Inference calls that a worker took with it when it died.", registry=registry
-        )
-        self._lost.inc(lost)
-        self._in_flight = _live(registry, "tidegate_in_flight_calls", "Inference calls being worked on.")
-        bound = _live(registry, "tidegate_max_in_flight_calls", "Inference calls that may be worked on at once.")
-        bound.set(limits.max_in_flight)
-        self._open_streams = _live(registry, "tidegate_open_streams", "Streams of inference calls that are open.")
-        self._stream_duration = Histogram(
-            "tidegate_stream_duration_seconds",
-            "How long streams of inference calls were open.",
-            ("outcome",),
-            buckets=STREAM_BUCKETS_S,
-            registry=registry,
-        )
-        self._refused = Counter(
-            "tidegate_refused_calls_total",
-            "Inference calls and streams refused for want of room, and by which limit.",
-            ("model", "reason"),
-            registry=registry,
-        )
+        self._calls = _Calls(registry)
+        self._calls.lost.inc(lost)
+        self._calls.most.set(limits.max_in_flight)
         self._by_outcome = _ByOutcome(registry)
         self._by_model = _ByModel(registry)
         self._by_tenant = _ByTenant(registry)
 
     def observe(self, headers: Headers = no_headers) -> CallObservation:
         """Measure a call from entry to exit; an exception that leaves the block is its outcome."""
-        self._started.inc()
-        self._in_flight.inc()
+        self._calls.started.inc()
+        self._calls.in_flight.inc()
         return self._watchers.observe(self._record, headers)
 
     @contextmanager
@@ -84,14 +65,14 @@ class PrometheusMetrics:
         started = perf_counter()
         error: BaseException | None = None
         try:
-            with self._open_streams.track_inprogress():
+            with self._calls.open_streams.track_inprogress():
                 yield
         except BaseException as raised:
             error = raised
             self._count_refusal("unknown", raised)
             raise
         finally:
-            self._stream_duration.labels(outcome_of(error)).observe(perf_counter() - started)
+            self._calls.stream_duration.labels(outcome_of(error)).observe(perf_counter() - started)
 
     def _record(self, observation: CallObservation, outcome: str) -> None:
         ended = perf_counter()
@@ -100,14 +81,40 @@ class PrometheusMetrics:
         self._by_tenant.record(observation, outcome, self._max_tenants)
         if observation.error is not None:
             self._count_refusal(observation.model, observation.error)
-        self._in_flight.dec()
+        self._calls.in_flight.dec()
         self._watchers.ended(observation, outcome, ended)
 
     def _count_refusal(self, model: str, error: BaseException) -> None:
         if isinstance(error, Overloaded):
-            self._refused.labels(model, error.reason).inc()
+            self._calls.refused.labels(model, error.reason).inc()
         elif isinstance(error, LimitExceeded):
-            self._refused.labels(model, error.limit).inc()
+            self._calls.refused.labels(model, error.limit).inc()
+
+
+class _Calls:
+    """What begins, is under way, and is refused or lost."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.started = Counter("tidegate_calls_started_total", "Inference calls begun.", registry=registry)
+        self.lost = Counter(
+            "tidegate_calls_lost_total", "Inference calls that a worker took with it when it died.", registry=registry
+        )
+        self.in_flight = _live(registry, "tidegate_in_flight_calls", "Inference calls being worked on.")
+        self.most = _live(registry, "tidegate_max_in_flight_calls", "Inference calls that may be worked on at once.")
+        self.open_streams = _live(registry, "tidegate_open_streams", "Streams of inference calls that are open.")
+        self.stream_duration = Histogram(
+            "tidegate_stream_duration_seconds",
+            "How long streams of inference calls were open.",
+            ("outcome",),
+            buckets=STREAM_BUCKETS_S,
+            registry=registry,
+        )
+        self.refused = Counter(
+            "tidegate_refused_calls_total",
+            "Inference calls and streams refused for want of room, and by which limit.",
+            ("model", "reason"),
+            registry=registry,
+        )
 
 
 class _ByOutcome:
@@ -147,7 +154,7 @@ def certificate_expiry() -> Gauge:
         "tidegate_certificate_expiry_timestamp_seconds",
         "When the certificate of the public ports expires, seconds since 1970.",
         registry=CollectorRegistry(),
-        multiprocess_mode="min",
+        multiprocess_mode="livemin",
     )
 
 

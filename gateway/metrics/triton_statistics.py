@@ -8,21 +8,23 @@ closed early because the next request would not have fitted counts as one of the
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from typing import Protocol
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from tritonclient.grpc.service_pb2 import ModelStatisticsRequest, ModelStatisticsResponse
 
 from gateway.errors import GatewayError
-from gateway.ports import Upstream
+from gateway.ports import Triton
 from gateway.routing.catalog import Batching, ModelCatalog
 
 BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1_024, 2_048, 4_096)
 
 _CALL_S = 2.0
-_LABELS = ("model", "version")
+_LABELS = ("model", "version", "replica")
+_EVERY_MODEL: bytes = ModelStatisticsRequest().SerializeToString()
 
 
 class Closed(StrEnum):
@@ -34,29 +36,47 @@ class Closed(StrEnum):
     NOT_BATCHED = "not-batched"
 
 
-class TritonStatistics:
-    """Reads them when it is asked, once for all workers."""
+class NumberedTriton(Triton, Protocol):
+    """One of several."""
 
-    def __init__(self, upstream: Upstream, catalog: ModelCatalog) -> None:
-        self._upstream = upstream
+    @property
+    def index(self) -> int:
+        """Its number among them."""
+
+
+class TritonStatistics:
+    """Reads them when it is asked, once for all workers.
+
+    Args:
+        tritons: Gives those that answer now.
+    """
+
+    def __init__(self, tritons: Callable[[], Sequence[NumberedTriton]], catalog: ModelCatalog) -> None:
+        self._tritons = tritons
         self._catalog = catalog
 
     async def read(self) -> Collector:
-        """What Triton says now; nothing where it does not answer within 2 s."""
+        """What each Triton says now; nothing of one that does not answer within 2 s."""
         deadline = asyncio.get_running_loop().time() + _CALL_S
-        request = ModelStatisticsRequest().SerializeToString()
-        try:
-            answer = await self._upstream.call("ModelStatistics", request, deadline)
-        except GatewayError:
-            return BatchFigures(ModelStatisticsResponse(), {})
+        tritons = self._tritons()
+        answers = await asyncio.gather(*(_statistics(triton, deadline) for triton in tritons))
         batching = {name: model.batching for name, model in self._catalog.models.items()}
-        return BatchFigures(ModelStatisticsResponse.FromString(answer), batching)
+        numbered = {triton.index: answer for triton, answer in zip(tritons, answers, strict=True) if answer is not None}
+        return BatchFigures(numbered, batching)
+
+
+async def _statistics(triton: Triton, deadline: float) -> ModelStatisticsResponse | None:
+    try:
+        answer = await triton.call("ModelStatistics", _EVERY_MODEL, deadline)
+    except GatewayError:
+        return None
+    return ModelStatisticsResponse.FromString(answer)
 
 
 class BatchFigures(Collector):
-    """One answer of Triton, in metrics."""
+    """The answers of Tritons by their numbers, in metrics."""
 
-    def __init__(self, statistics: ModelStatisticsResponse, batching: dict[str, Batching]) -> None:
+    def __init__(self, statistics: Mapping[int, ModelStatisticsResponse], batching: Mapping[str, Batching]) -> None:
         self._statistics = statistics
         self._batching = batching
 
@@ -70,8 +90,9 @@ class BatchFigures(Collector):
         delay = GaugeMetricFamily(
             "tidegate_max_queue_delay_seconds", "How long a batch waits for more requests.", labels=_LABELS
         )
-        for model in self._statistics.model_stats:
-            labels = [model.name, model.version]
+        every = ((number, model) for number, answer in self._statistics.items() for model in answer.model_stats)
+        for number, model in every:
+            labels = [model.name, model.version, str(number)]
             executed = {batch.batch_size: batch.compute_infer.count for batch in model.batch_stats}
             if executed:
                 total = sum(size * count for size, count in executed.items())

@@ -55,3 +55,16 @@ def test_settings_out_of_bounds_are_refused(settings: dict[str, object]) -> None
 def test_the_longest_wait_is_no_less_than_the_first() -> None:
     with pytest.raises(ValidationError, match="is less than restart_min_s"):
         SupervisionSettings(restart_min_s=2, restart_max_s=1)
+
+
+def test_only_requests_that_bring_a_trace_are_traced() -> None:
+    assert not any("trace" in argument for argument in arguments(TritonSettings()))
+    argv = arguments(TritonSettings(trace_url="http://collector:4318/v1/traces"))
+    assert {"--trace-config=mode=opentelemetry", "--trace-config=rate=0"} <= set(argv)
+    assert "--trace-config=opentelemetry,url=http://collector:4318/v1/traces" in argv
+
+
+@pytest.mark.parametrize("url", ["collector:4318", "http://collector/a b", "http://collector,rate=1"])
+def test_a_trace_url_that_would_say_more_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError):
+        TritonSettings(trace_url=url)
