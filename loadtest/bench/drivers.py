@@ -5,11 +5,12 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import numpy as np
 import psutil
 
@@ -19,6 +20,10 @@ from loadtest.bench.workloads import Workload
 _METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _GRACE_S = 60.0
 _OK = "200"
+# Before each message: whether it is compressed, and its length.
+_FRAME_BYTES = 5
+# Scores in text are not all of one length.
+_ANSWERED = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +85,25 @@ def over_grpc(endpoint: Endpoint, workload: Workload, concurrency: int, seconds:
             printed = _run(command, seconds)
         # Start, HTTP status and microseconds of each request.
         rows = [line.split("\t") for line in log.read_text().splitlines()]
-        bad = sum(row[1] != _OK for row in rows)
-        if not rows or bad:
-            raise BenchFailed(f"{endpoint.name}, {workload.name}: {bad} of {len(rows)} calls failed\n{printed}")
+        # A call that fails has the HTTP status of one that does not, and no data.
+        (came,) = re.findall(r"\((\d+)\) data$", printed, re.MULTILINE)
+        answered = int(came) / _answer_bytes(endpoint, workload)
+        if not rows or any(row[1] != _OK for row in rows) or answered < _ANSWERED * len(rows):
+            raise BenchFailed(f"{endpoint.name}, {workload.name}: {answered:.1f} of {len(rows)} answered\n{printed}")
         p50, p99 = np.percentile([int(row[2]) / 1_000 for row in rows], (50, 99))
         return counted.sample(len(rows), seconds, float(p50), float(p99))
+
+
+def _answer_bytes(endpoint: Endpoint, workload: Workload) -> int:
+    """What a good answer takes in DATA frames, by asking once."""
+    metadata = tuple(endpoint.headers.items())
+    with grpc.insecure_channel(endpoint.grpc, [("grpc.max_send_message_length", -1)]) as channel:
+        try:
+            call: Callable[..., bytes] = channel.unary_unary(_METHOD)
+            answer = call(workload.message, metadata=metadata, timeout=_GRACE_S)
+        except grpc.RpcError as error:
+            raise BenchFailed(f"{endpoint.name}, {workload.name}: {error}") from error
+    return len(answer) + _FRAME_BYTES
 
 
 def over_rest(endpoint: Endpoint, workload: Workload, concurrency: int, seconds: float) -> Sample:
@@ -144,8 +163,6 @@ def _run(command: Sequence[str], seconds: float) -> str:
 
 @dataclass(slots=True)
 class _Counter:
-    before: Mapping[str, float]
-    processes: Mapping[str, Sequence[psutil.Process]]
     cpu_s: Mapping[str, float] = field(default_factory=dict)
     peak_mib: Mapping[str, float] = field(default_factory=dict)
 
@@ -159,10 +176,11 @@ def _counted(endpoint: Endpoint) -> Iterator[_Counter]:
     """The processor time of an endpoint's processes, and of the client's, over the block."""
     processes = {name: [psutil.Process(pid) for pid in pids] for name, pids in endpoint.pids.items()}
     client = os.times()
-    counter = _Counter({name: _cpu_s(group) for name, group in processes.items()}, processes)
+    before = {name: _cpu_s(group) for name, group in processes.items()}
+    counter = _Counter()
     yield counter
     after = os.times()
-    used = {name: _cpu_s(group) - counter.before[name] for name, group in processes.items()}
+    used = {name: _cpu_s(group) - before[name] for name, group in processes.items()}
     used["client"] = after.children_user + after.children_system - client.children_user - client.children_system
     counter.cpu_s = used
     counter.peak_mib = {name: sum(_peak_mib(process) for process in group) for name, group in processes.items()}

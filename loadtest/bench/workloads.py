@@ -28,22 +28,17 @@ class Workload:
 
     Attributes:
         name: J, B, T, S or H.
-        images: In one request.
         message: The serialized ModelInferRequest.
         rest_path: Where REST takes the same, below the address.
         rest_body: What it takes.
         rest_headers: Those it needs.
-        cached: The gateway may answer from its cache.
     """
 
     name: str
-    model: str
-    images: int
     message: bytes
     rest_path: str
     rest_body: bytes
     rest_headers: dict[str, str]
-    cached: bool = False
 
     @property
     def grpc_body(self) -> bytes:
@@ -69,7 +64,7 @@ def all_workloads() -> dict[str, Workload]:
         _photographs("B", 8),
         _tensors("T", TENSORS, random.integers(0, 256, (_BATCH, _SIZE, _SIZE, 3), np.uint8)),
         _tensors("S", TINY, tiny),
-        _tensors("H", TINY, tiny, cached=True),
+        _tensors("H", TINY, tiny),
     )
     return {workload.name: workload for workload in workloads}
 
@@ -86,7 +81,7 @@ def _photographs(name: str, count: int) -> Workload:
         body, content_type = file, "image/jpeg"
     else:
         body, content_type = _form([file] * count)
-    return Workload(name, PHOTOGRAPHS, count, request.SerializeToString(), path, body, {"content-type": content_type})
+    return Workload(name, request.SerializeToString(), path, body, {"content-type": content_type})
 
 
 def _form(files: list[bytes]) -> tuple[bytes, str]:
@@ -96,7 +91,7 @@ def _form(files: list[bytes]) -> tuple[bytes, str]:
     return body, f"multipart/form-data; boundary={boundary}"
 
 
-def _tensors(name: str, model: str, images: np.ndarray, cached: bool = False) -> Workload:  # type: ignore[type-arg]
+def _tensors(name: str, model: str, images: np.ndarray) -> Workload:  # type: ignore[type-arg]
     raw = images.tobytes()
     request = ModelInferRequest(model_name=model)
     request.inputs.add(name="images", datatype="UINT8", shape=images.shape)
@@ -110,4 +105,4 @@ def _tensors(name: str, model: str, images: np.ndarray, cached: bool = False) ->
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     headers = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(head))}
     path = f"/v2/models/{model}/infer"
-    return Workload(name, model, len(images), request.SerializeToString(), path, head + raw, headers, cached)
+    return Workload(name, request.SerializeToString(), path, head + raw, headers)
