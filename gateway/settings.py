@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.metrics.settings import CallLogSettings, MetricsSettings, TracingSettings
+
 MEBIBYTE = 1024 * 1024
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -298,56 +300,6 @@ class UpstreamSettings(_Section):
     def addresses(self) -> tuple[str, ...]:
         """One by one."""
         return tuple(part.strip() for part in self.address.split(",") if part.strip())
-
-
-class MetricsSettings(_Section):
-    """The gateway's own figures.
-
-    Attributes:
-        max_tenants: Tenants that have labels of their own in a worker's figures; the others are counted together.
-    """
-
-    max_tenants: int = Field(default=100, ge=0, le=10_000)
-
-
-class LoggedCalls(StrEnum):
-    """Which calls have a line in the log."""
-
-    OFF = "off"
-    ERRORS = "errors"
-    ALL = "all"
-
-
-class CallLogSettings(_Section):
-    """A line in the log for a call.
-
-    Attributes:
-        calls: `errors`: those that were not answered; `all`: the others too.
-        sample: The share of the answered calls that `all` writes.
-        max_per_s: Lines that a worker writes in a second.
-    """
-
-    calls: LoggedCalls = LoggedCalls.ERRORS
-    sample: float = Field(default=1.0, ge=0, le=1)
-    max_per_s: int = Field(default=100, ge=1, le=100_000)
-
-
-class TracingSettings(_Section):
-    """OpenTelemetry.
-
-    Attributes:
-        endpoint: http://host:port or https://host:port of a collector that takes OTLP over gRPC; None: no traces.
-        sample: The share of the calls whose trace is kept; a caller that brings a W3C context decides itself.
-        service_name: What the gateway is called in the traces.
-        max_queue: Spans that wait to be exported; more are dropped.
-        export_every_s: They are exported this often, and when there are many.
-    """
-
-    endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+$")
-    sample: float = Field(default=0.01, ge=0, le=1)
-    service_name: str = Field(default="tidegate", min_length=1, max_length=128)
-    max_queue: int = Field(default=2_048, ge=1, le=100_000)
-    export_every_s: float = Field(default=5.0, gt=0, le=60)
 
 
 class DatabaseSettings(_Section):

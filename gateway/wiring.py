@@ -17,6 +17,7 @@ from gateway.metrics.exemplars import ExemplarFile
 from gateway.metrics.exposition import Exposition
 from gateway.metrics.fleet import PrometheusFleet
 from gateway.metrics.instruments import PrometheusMetrics, certificate_expiry
+from gateway.metrics.settings import LoggedCalls
 from gateway.metrics.triton_statistics import TritonStatistics
 from gateway.metrics.watchers import CallWatchers, Tracer, Watcher
 from gateway.metrics.workers import calls_lost, use_files
@@ -29,7 +30,7 @@ from gateway.routing.counters import InferenceCounters
 from gateway.rpc.server import Health
 from gateway.rpc.servicer import InferenceHandler
 from gateway.service import InferenceService
-from gateway.settings import GatewaySettings, LoggedCalls, WithoutRedis
+from gateway.settings import GatewaySettings, WithoutRedis
 from gateway.stream import StreamService
 from gateway.tls import Certificates
 from gateway.upstream.triton import TritonUpstream

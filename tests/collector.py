@@ -1,7 +1,9 @@
 """What an OpenTelemetry collector is to its senders: it takes spans over gRPC and over HTTP, and keeps them."""
 
+import re
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 _WAIT_S = 30.0
+_ID = re.compile(r'("(?:traceId|spanId|parentSpanId)": ?")([0-9a-f]+)"')
 
 
 @dataclass
@@ -95,5 +98,6 @@ def collector() -> Iterator[Collector]:
 
 
 def _of_json(body: bytes) -> ExportTraceServiceRequest:
-    """OTLP's JSON has ids in hexadecimal, where protobuf's has base64: three quarters of a longer id are the same bytes."""
-    return Parse(body, ExportTraceServiceRequest(), ignore_unknown_fields=True)
+    """OTLP's JSON has ids in hexadecimal, where that of protobuf has base64."""
+    in_base64 = _ID.sub(lambda found: found[1] + b64encode(bytes.fromhex(found[2])).decode() + '"', body.decode())
+    return Parse(in_base64, ExportTraceServiceRequest(), ignore_unknown_fields=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from gateway.metrics.observation import OK, CallObservation
-from gateway.settings import CallLogSettings, LoggedCalls
+from gateway.metrics.settings import CallLogSettings, LoggedCalls
 
 _MAX_ID = 128
 

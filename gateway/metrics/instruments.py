@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from gateway.call import Headers, no_headers
 from gateway.errors import LimitExceeded, Overloaded
 from gateway.metrics.observation import OK, CallObservation, outcome_of
+from gateway.metrics.settings import MetricsSettings
 from gateway.metrics.watchers import CallWatchers
-from gateway.settings import LimitSettings, MetricsSettings
+from gateway.settings import LimitSettings
 
 DURATION = "tidegate_stage_duration_seconds"
 TOTAL = "total"

@@ -14,9 +14,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from gateway.call import Headers
 from gateway.metrics.observation import OK, CallObservation, outcome_of
+from gateway.metrics.settings import TracingSettings
 from gateway.metrics.trace_context import outgoing
 from gateway.metrics.watchers import Ended
-from gateway.settings import TracingSettings
 
 _CALL = "infer"
 _EXPORT_S = 5.0

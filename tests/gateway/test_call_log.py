@@ -4,7 +4,7 @@ from structlog.testing import capture_logs
 from gateway.errors import Overloaded
 from gateway.metrics.call_log import CallLog
 from gateway.metrics.observation import CallObservation, outcome_of
-from gateway.settings import CallLogSettings
+from gateway.metrics.settings import CallLogSettings
 from tests.gateway.fakes import Clock
 
 

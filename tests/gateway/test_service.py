@@ -19,10 +19,11 @@ from gateway.errors import (
     Unauthenticated,
 )
 from gateway.metrics.instruments import PrometheusMetrics
+from gateway.metrics.settings import MetricsSettings
 from gateway.metrics.watchers import CallWatchers
 from gateway.ports import Route
 from gateway.service import InferenceService
-from gateway.settings import LimiterSettings, LimitSettings, MetricsSettings
+from gateway.settings import LimiterSettings, LimitSettings
 from tests.gateway.fakes import FakeAuthenticator, FakeUpstream, answers_in_memory, soon
 
 

@@ -13,9 +13,10 @@ from gateway.admission.local_limiter import LocalLimiter
 from gateway.call import Identity, Limit, Resource, Scope, StreamCall
 from gateway.errors import DeadlineExceeded, GatewayError, InvalidArgument, Overloaded, Unauthenticated, Unavailable
 from gateway.metrics.instruments import PrometheusMetrics
+from gateway.metrics.settings import MetricsSettings
 from gateway.metrics.watchers import CallWatchers
 from gateway.ports import Route, StreamAnswer
-from gateway.settings import LimiterSettings, LimitSettings, MetricsSettings
+from gateway.settings import LimiterSettings, LimitSettings
 from gateway.stream import StreamService
 from tests.gateway.fakes import FakeAuthenticator, soon
 
