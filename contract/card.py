@@ -65,15 +65,21 @@ class Batching(_Frozen):
 
 
 class ImageLimits(_Frozen):
-    """What an encoded photograph may be at most; checked before it is decoded.
+    """What an encoded photograph may be; checked before it is decoded.
 
     Attributes:
         max_bytes: Size of the file.
         max_pixels: Width × height of the picture.
+        max_frames: Pictures in the file, of which the first is taken.
+        max_scans: Passes of a progressive JPEG over the picture; cameras and web sites make about ten.
+        truncated: Whether a JPEG or PNG that lacks its end is refused, or served with what it lacks grey or black.
     """
 
     max_bytes: int = Field(default=20_000_000, ge=1)
     max_pixels: int = Field(default=50_000_000, ge=1)
+    max_frames: int = Field(default=1_000, ge=1)
+    max_scans: int = Field(default=100, ge=1)
+    truncated: Literal["refuse", "serve"] = "refuse"
 
 
 class Card(_Frozen):

@@ -88,8 +88,7 @@ def encoded_model_config(card: Card, served: Format) -> ModelConfig:
         "model": card.name,
         "model_input": card.images.name,
         "model_output": scores_output(served),
-        "max_bytes": str(card.image_limits.max_bytes),
-        "max_pixels": str(card.image_limits.max_pixels),
+        **{name: str(value) for name, value in card.image_limits},
     }
     for key, value in parameters.items():
         config.parameters[key].string_value = value

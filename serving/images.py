@@ -8,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from contract.card import ImageLimits, Preprocessing
+from serving.jpeg_scans import count_scans
 
 Pixels = NDArray[np.uint8]
 
@@ -62,11 +63,20 @@ def prepare(encoded: bytes, preprocessing: Preprocessing, limits: ImageLimits) -
             raise ImageRefused(
                 f"{image.width}×{image.height} pixels, limit of the longer side {_MAX_ASPECT_RATIO} times the shorter"
             )
+        _check_structure(image, encoded, limits)
         try:
             upright = _load_upright(image, preprocessing)
         except (OSError, SyntaxError, ValueError) as error:
             raise ImageRefused(f"truncated or damaged {_kind(image)}: {error}") from error
     return np.asarray(_scale(_to_rgb(upright), preprocessing))
+
+
+def _check_structure(image: Image.Image, encoded: bytes, limits: ImageLimits) -> None:
+    frames = getattr(image, "n_frames", 1)
+    if frames > limits.max_frames:
+        raise ImageRefused(f"{frames} frames, limit {limits.max_frames}")
+    if isinstance(image, JpegImageFile) and count_scans(encoded, limits.max_scans) > limits.max_scans:
+        raise ImageRefused(f"more than {limits.max_scans} scans")
 
 
 def _open(encoded: bytes) -> Image.Image:

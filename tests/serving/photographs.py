@@ -24,3 +24,12 @@ def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def scan_bomb(scans: int, between: bytes = b"") -> bytes:
+    """A progressive JPEG of (16, 16) with empty scans behind its own ten, and something between any two of them."""
+    file = io.BytesIO()
+    Image.fromarray(flat((90, 90, 90), 16)).save(file, "JPEG", progressive=True)
+    good = file.getvalue()
+    empty = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x00"  # Of one component, every coefficient, nothing in it.
+    return good[:-2] + (between + empty) * scans + good[-2:]

@@ -1,8 +1,9 @@
 """Photographs through a real Triton."""
 
 import asyncio
-from collections.abc import Callable
-from pathlib import Path
+import struct
+import zlib
+from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 import pytest
@@ -11,13 +12,17 @@ from tritonclient.grpc.aio import InferenceServerClient as Client
 from tritonclient.grpc.aio import InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
-from contract.card import Card, ImageLimits
+from contract.card import ImageLimits
 from serving.triton import EmbeddedTriton
 from tests.serving import models
 from tests.serving.infer import Array, executions, floats, infer
-from tests.serving.photographs import encode, flat
+from tests.serving.photographs import encode, flat, scan_bomb
 
 MODEL = models.CARD.encoded_name
+_STRICT = models.CARD.model_copy(update={"name": "strict", "image_limits": ImageLimits(max_pixels=400)})
+_LENIENT = models.CARD.model_copy(
+    update={"name": "lenient", "image_limits": ImageLimits(max_pixels=400, truncated="serve")}
+)
 COLOURS = [(10 * i, 100, 200 - 10 * i) for i in range(8)]
 PHOTOGRAPHS = [encode(Image.fromarray(flat(colour)), "PNG") for colour in COLOURS]
 
@@ -77,22 +82,46 @@ async def test_labels_come_with_the_best_scores(client: Client) -> None:
     assert result.as_numpy("scores").ravel().tolist() == [b"200.000000:2:blue"]
 
 
-async def test_the_models_fault_is_the_error_of_the_requests_it_concerns(
-    tmp_path: Path, embed: Callable[..., EmbeddedTriton]
-) -> None:
-    card = Card(
-        name="channels",
-        labels=("red", "green", "blue"),
-        preprocessing=models.CARD.preprocessing,
-        image_limits=ImageLimits(max_pixels=400),
-    )
-    models.write_channels(tmp_path, card)
-    async with embed(tmp_path) as triton, Client(triton.grpc_address) as client:
-        large = encode(Image.fromarray(flat((0, 0, 0), 32)), "PNG")
-        answer = await infer(client, card.encoded_name, column([large]), ["error"])
-        assert answer["error"][0, 0].decode() == "32×32 pixels, limit 400"
-        await client.unload_model(card.name)
-        with pytest.raises(InferenceServerException, match="channels"):
-            await infer(client, card.encoded_name, column(PHOTOGRAPHS[:1]), ["scores"])
-        answer = await infer(client, card.encoded_name, column([large]), ["error"])
-        assert answer["error"][0, 0].decode() == "32×32 pixels, limit 400"
+@pytest.fixture(scope="module")
+async def other(
+    tmp_path_factory: pytest.TempPathFactory, embed: Callable[..., EmbeddedTriton]
+) -> AsyncIterator[Client]:
+    """A Triton whose models have a limit of pixels, and one of them serves what is truncated."""
+    repository = tmp_path_factory.mktemp("other")
+    models.write_channels(repository, _STRICT)
+    models.write_channels(repository, _LENIENT)
+    async with embed(repository) as triton, Client(triton.grpc_address) as client:
+        yield client
+
+
+async def test_what_is_truncated_is_served_where_the_model_says_so(other: Client) -> None:
+    # Two thirds of the rows are there, and the rest is black.
+    noise = np.random.default_rng(0).integers(100, 256, (20, 20, 3), np.uint8)
+    file = encode(Image.fromarray(noise), "PNG")
+    files = column([file[: len(file) * 2 // 3]])
+    refused = await infer(other, _STRICT.encoded_name, files, ["scores", "error"])
+    served = await infer(other, _LENIENT.encoded_name, files, ["scores", "error"])
+    assert refused["error"][0, 0].startswith(b"truncated or damaged PNG") and np.isnan(refused["scores"]).all()
+    assert served["error"][0, 0] == b"" and (50 < served["scores"]).all() and (served["scores"] < 178).all()
+
+
+async def test_bombs_are_told_from_photographs_one_by_one(other: Client) -> None:
+    square = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    header = struct.pack(">I", 13) + b"IHDR" + square + struct.pack(">I", zlib.crc32(b"IHDR" + square))
+    square_png = b"\x89PNG\r\n\x1a\n" + header + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    files = [PHOTOGRAPHS[0], square_png, scan_bomb(50_000), PHOTOGRAPHS[1]]
+    answer = await infer(other, _STRICT.encoded_name, column(files), ["scores", "error"])
+    errors = [error.decode() for error in answer["error"].ravel()]
+    assert errors == ["", "60000×60000 pixels, limit 400", "more than 100 scans", ""]
+    np.testing.assert_array_equal(answer["scores"][[0, 3]], floats(COLOURS[:2]))
+
+
+async def test_the_models_fault_is_the_error_of_the_requests_it_concerns(other: Client) -> None:
+    large = encode(Image.fromarray(flat((0, 0, 0), 32)), "PNG")
+    answer = await infer(other, _STRICT.encoded_name, column([large]), ["error"])
+    assert answer["error"][0, 0].decode() == "32×32 pixels, limit 400"
+    await other.unload_model(_STRICT.name)
+    with pytest.raises(InferenceServerException, match="strict"):
+        await infer(other, _STRICT.encoded_name, column(PHOTOGRAPHS[:1]), ["scores"])
+    answer = await infer(other, _STRICT.encoded_name, column([large]), ["error"])
+    assert answer["error"][0, 0].decode() == "32×32 pixels, limit 400"

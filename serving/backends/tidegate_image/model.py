@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from contract.card import ImageLimits, Preprocessing
 from contract.tensors import ENCODED, ERROR, SCORES
@@ -32,7 +32,10 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         card = Path(args["model_repository"], args["model_version"], config["default_model_filename"])
         self._preprocessing = Preprocessing.model_validate_json(card.read_bytes())
-        self._limits = ImageLimits(max_bytes=int(parameters["max_bytes"]), max_pixels=int(parameters["max_pixels"]))
+        limits = {name: parameters[name] for name in ImageLimits.model_fields if name in parameters}
+        self._limits = ImageLimits.model_validate(limits)
+        # Pillow has one for a whole process, which is this model's own.
+        ImageFile.LOAD_TRUNCATED_IMAGES = self._limits.truncated == "serve"
         self._model = parameters["model"]
         self._model_version = int(args["model_version"])
         self._model_input = parameters["model_input"]
