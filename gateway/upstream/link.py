@@ -11,7 +11,6 @@ from typing import Any, Protocol, Self
 import grpc
 from grpc import aio
 
-from gateway.errors import Unavailable
 from gateway.metrics import trace_context
 from gateway.settings import UpstreamSettings
 from gateway.upstream import meaning
@@ -73,7 +72,7 @@ class GrpcLink:
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
-            raise Unavailable("the inference server stopped answering") from error
+            raise meaning.ReplicaLost("the inference server stopped answering") from error
         finally:
             self._open.discard(call)
 
@@ -124,7 +123,7 @@ def channel_options(settings: UpstreamSettings, max_message_bytes: int) -> tuple
         ("grpc.keepalive_timeout_ms", ping_timeout_ms),
         # Without it a ping that is not answered is waited for a minute, whatever the keepalive says.
         ("grpc.http2.ping_timeout_ms", ping_timeout_ms),
-        # Its retries end at 256 KiB a call, which is less than an image: docs/decisions/0001-upstream-pool.md.
+        # Its retries end at 256 KiB a call, which is less than an image: docs/decisions/0008-upstream-pool.md.
         ("grpc.enable_retries", 0),
     )
 

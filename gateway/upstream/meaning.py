@@ -29,9 +29,17 @@ _KINDS: dict[grpc.StatusCode, type[GatewayError]] = {
 _REQUEST_ID = re.compile(r"^\[request id: [^]]*\] ")
 _PYTHON_STACK = re.compile(r"\s*\n\s*At:\n.*", re.DOTALL)
 _STUB_DIED = re.compile(r"Stub process .* is not healthy")
-_CUT_OFF = re.compile(r"^(Received RST_STREAM|Stream removed|Socket closed|Connection reset)")
+# What gRPC's core says, and no server.
+_CUT_OFF = re.compile(
+    r"failed to connect|Connection re(set|fused)|Socket closed|Broken pipe|GOAWAY|RST_STREAM|Stream removed|ping timeout"
+    r"|End of TCP stream|(recv|send)msg"
+)
 # A path's last part is kept; an address of the web is not a path.
 _PATH = re.compile(r"(?<![\w.:/])(?:/[\w.+@-]+)+/([\w.+@-]+)")
+
+
+class ReplicaLost(Unavailable):
+    """The connection to the server broke or cannot be made: no call of any model gets through."""
 
 
 class ModelAway(Unavailable):
@@ -46,7 +54,8 @@ def of_status(code: grpc.StatusCode, details: str) -> GatewayError:
     """
     message = cleaned(details)
     if code is grpc.StatusCode.UNAVAILABLE or _is_cut_off(code, message):
-        return _by_message(message) or Unavailable(
+        kind = ReplicaLost if _CUT_OFF.search(message) else Unavailable
+        return _by_message(message) or kind(
             "the inference server cannot be reached; it is being restarted or is not ready"
         )
     if _STUB_DIED.search(message):

@@ -15,7 +15,7 @@ from gateway.upstream.budget import RetryBudget
 from gateway.upstream.checks import Checks
 from gateway.upstream.latencies import Latencies
 from gateway.upstream.link import GrpcLink
-from gateway.upstream.meaning import ModelAway
+from gateway.upstream.meaning import ModelAway, ReplicaLost
 from gateway.upstream.membership import Membership
 from gateway.upstream.pool import Pool
 from gateway.upstream.replica import Health, Replica
@@ -195,8 +195,11 @@ class TritonUpstream:
             self._pool.failed(replica, model, at_once=True)
         elif isinstance(error, NotFound):
             self._pool.withdraw(replica, model, version)
-        elif isinstance(error, Unavailable):
+        elif isinstance(error, ReplicaLost):
             self._pool.lost(replica)
+            self._checks.soon(replica)
+        elif isinstance(error, Unavailable):
+            self._pool.failed(replica, model)
             self._checks.soon(replica)
         elif isinstance(error, Internal) or isinstance(error, DeadlineExceeded) and took_s >= _SLOW_S:
             self._pool.failed(replica, model)

@@ -1,4 +1,4 @@
-"""What gRPC's core does for the upstream, and what it does not: docs/decisions/0001-upstream-pool.md stands on these."""
+"""What gRPC's core does for the upstream, and what it does not: docs/decisions/0008-upstream-pool.md stands on these."""
 
 import asyncio
 import json

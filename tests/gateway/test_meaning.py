@@ -5,6 +5,7 @@ import pytest
 
 from gateway.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, Overloaded, Unavailable
 from gateway.upstream import meaning
+from gateway.upstream.meaning import ModelAway, ReplicaLost
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,10 @@ def test_a_message_loses_paths_and_stacks(said: str, shown: str) -> None:
         (grpc.StatusCode.UNAVAILABLE, "[request id: 1] Exceeds maximum queue size", Overloaded),
         (grpc.StatusCode.UNAVAILABLE, "Request timeout expired", DeadlineExceeded),
         (grpc.StatusCode.UNAVAILABLE, "Request for unknown model: 'x' is not found", NotFound),
-        (grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses; ipv4:127.0.0.1:1", Unavailable),
+        (grpc.StatusCode.UNAVAILABLE, "failed to connect to all addresses; ipv4:127.0.0.1:1", ReplicaLost),
+        (grpc.StatusCode.UNAVAILABLE, "the model is out of memory", Unavailable),
+        (grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2", ReplicaLost),
+        (grpc.StatusCode.INTERNAL, "Failed, message: Stub process 'a_0_0' is not healthy.", ModelAway),
         (grpc.StatusCode.INVALID_ARGUMENT, "bad shape", InvalidArgument),
         (grpc.StatusCode.UNKNOWN, "", Internal),
     ],
