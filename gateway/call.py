@@ -17,6 +17,14 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+class Tier(StrEnum):
+    """Whose calls go first where not all can."""
+
+    HIGH = "high"
+    STANDARD = "standard"
+    LOW = "low"
+
+
 @dataclass(frozen=True, slots=True)
 class Allowance:
     """What a key, or all keys of a tenant together, may use; None is without a limit."""
@@ -58,6 +66,7 @@ class Identity:
         models: Globs of the models it may name.
         limits: Those of the key and of its tenant.
         tenant: The name of its tenant; None where it has none.
+        tier: Whether its calls go first where not all can.
     """
 
     subject: str
@@ -65,6 +74,7 @@ class Identity:
     models: tuple[str, ...] = ("*",)
     limits: tuple[Limit, ...] = ()
     tenant: str | None = None
+    tier: Tier = Tier.STANDARD
 
     def may_name(self, model: str) -> bool:
         """Whether a glob matches the model; who may name a model may name its `_encoded` twin."""
@@ -108,12 +118,14 @@ class StreamCall:
         deadline: When the stream is over, on the event loop's clock, seconds.
         receive: Gives the next serialized ModelInferRequest, None when the caller has no more.
         send: Takes a serialized ModelStreamInferResponse, and the error that it tells; waits while the caller takes none.
+        headers: Gives a header of the call by its name in lower case, None where there is none.
     """
 
     credential: str | None
     deadline: float
     receive: Callable[[], Awaitable[bytes | None]]
     send: Callable[[bytes, GatewayError | None], Awaitable[None]]
+    headers: Headers = no_headers
 
 
 class CacheStatus(StrEnum):
@@ -139,3 +151,27 @@ class InferenceReply:
 
     body: bytes
     cache: CacheStatus
+
+
+class Arm(StrEnum):
+    """Which side of a rollout a version is on."""
+
+    STABLE = "stable"
+    CANARY = "canary"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is to be noted of an answer.
+
+    Attributes:
+        policy: The model whose policy it is.
+        revision: Of the policy.
+        copy_to: The version that is asked the same, for comparison; empty where none is.
+    """
+
+    policy: str
+    revision: int
+    arm: Arm
+    copy_to: str

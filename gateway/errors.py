@@ -5,7 +5,7 @@ GatewayError
 ├── PermissionDenied    a good key that may not do this
 ├── InvalidArgument     the request does not fit the protocol or the model
 ├── NotFound            no such model or version
-├── Conflict            what is to be made is there already
+├── Conflict            what is to be made is there already, or was changed meanwhile
 ├── TooLarge            a body over its limit
 ├── LimitExceeded       the caller used up what its key or tenant may
 ├── Overloaded          refused to protect what is already being worked on
@@ -73,7 +73,7 @@ class NotFound(GatewayError):
 
 
 class Conflict(GatewayError):
-    """What is to be made is there already."""
+    """What is to be made is there already, or what is to be changed was changed meanwhile."""
 
     kind = ErrorKind.CONFLICT
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from gateway.call import CacheStatus, Caching, Headers, Identity, Scope, no_headers
+from gateway.call import CacheStatus, Caching, Headers, Identity, Scope, Tier, Watch, no_headers
 from gateway.errors import GatewayError
 
 
@@ -72,6 +72,7 @@ class Route:
         batches: The first dimension of a tensor counts images.
         shared: Equal requests of different tenants may be given one answer.
         digest: Of what is known of the model beside its name and version, where it is cacheable.
+        watch: What is to be noted of the answer; None where nothing is.
     """
 
     model: str
@@ -81,13 +82,23 @@ class Route:
     batches: bool
     shared: bool = False
     digest: bytes = b""
+    watch: Watch | None = None
 
 
 class Router(Protocol):
     """Which version of a model answers."""
 
-    def route(self, model: str, version: str) -> Route:
-        """Choose by name, and by version where one is named."""
+    def route(
+        self, model: str, version: str, identity: Identity, headers: Headers, sequence: str | None = None
+    ) -> Route:
+        """Choose by name, by version or alias where one is named, and else as the model's policy has it.
+
+        Args:
+            sequence: The name of the sequence that the request belongs to: all of it goes to one version.
+        """
+
+    async def look_again(self) -> None:
+        """Learn anew which versions are ready: one that was chosen is not any more."""
 
     def explain(self, model: str) -> str | None:
         """The inputs and outputs a model takes, in words for a caller that got them wrong; None where unknown."""
@@ -282,6 +293,33 @@ class Audit(Protocol):
         Raises:
             Unavailable: On entering: it cannot be noted, and must not be done.
         """
+
+
+class Concurrency(Protocol):
+    """How many calls of a model are worked on at once."""
+
+    def turn(self, model: str | None, tier: Tier, deadline: float) -> AbstractAsyncContextManager[None]:
+        """A place among them, for the length of the block.
+
+        Args:
+            model: None where it is not known to be served.
+
+        Raises:
+            Overloaded: On entering, when no answer would come in time or too many wait.
+        """
+
+    def is_free(self, model: str) -> bool:
+        """A call may begin at once."""
+
+
+class Rollouts(Protocol):
+    """Who watches what versions answer. Neither waits nor fails."""
+
+    def answered(self, route: Route, request: bytes, answer: bytes, seconds: float) -> None:
+        """A version answered a request, which is as its caller sent it."""
+
+    def failed(self, route: Route, error: GatewayError, seconds: float) -> None:
+        """A version did not."""
 
 
 class Observation(Protocol):

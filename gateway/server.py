@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 import uvicorn
 
+from gateway.errors import Unavailable
 from gateway.rest import app as rest_app
 from gateway.rest import protocol
 from gateway.rpc import server as rpc_server
@@ -19,6 +20,8 @@ from gateway.settings import GatewaySettings, LimitSettings
 from gateway.wiring import Gateway
 
 _READINESS_S = 0.1
+_TASKS_S = 1.0
+_SETTLE_S = 0.005
 _BACKLOG = 2_048
 
 _log = structlog.get_logger(__name__)
@@ -53,6 +56,8 @@ async def run(settings: GatewaySettings) -> None:
         await stop.wait()
         gateway.readiness.drain()
         await gateway.health.tell(False)
+        # At least a moment, in which the loop takes what has come: gRPC cancels calls that no handler has when it stops.
+        await asyncio.sleep(max(_SETTLE_S, settings.limits.lame_duck_s))
         await grpc_server.stop(drain_s)
     _log.info("worker ended", worker=settings.worker)
 
@@ -66,9 +71,24 @@ async def _background(gateway: Gateway) -> AsyncIterator[None]:
             await gateway.health.tell(gateway.readiness.ready)
             await asyncio.sleep(_READINESS_S)
 
+    async def count_tasks() -> None:
+        while True:
+            gateway.fleet.tasks(len(asyncio.all_tasks()))
+            await asyncio.sleep(_TASKS_S)
+
     await gateway.upstream.find_replicas()
     await gateway.catalog.refresh()
-    keep = (gateway.upstream.keep_found(), gateway.upstream.keep_checked(), gateway.catalog.keep_fresh(), tell())
+    with contextlib.suppress(Unavailable):
+        await gateway.router.refresh()
+    upstream = gateway.upstream
+    keep = (
+        upstream.keep_found(),
+        upstream.keep_checked(),
+        gateway.catalog.keep_fresh(),
+        gateway.router.keep_fresh(),
+        count_tasks(),
+        tell(),
+    )
     tasks = [asyncio.create_task(each) for each in keep]
     if gateway.certificates is not None:
         tasks.append(asyncio.create_task(gateway.certificates.keep_fresh()))

@@ -1,18 +1,21 @@
 """One call's way through the gateway. Read this first."""
 
 import asyncio
+from time import perf_counter
 
 from gateway import cache_control, wire
 from gateway.auth.models import check_model
 from gateway.call import CacheStatus, Caching, Identity, InferenceCall, InferenceReply, Scope
-from gateway.errors import DeadlineExceeded, InvalidArgument
+from gateway.errors import DeadlineExceeded, GatewayError, InvalidArgument, NotFound
 from gateway.ports import (
     Admission,
     Answers,
     Authenticator,
+    Concurrency,
     Limiter,
     Metrics,
     Observation,
+    Rollouts,
     Route,
     Router,
     Sequence,
@@ -26,7 +29,7 @@ _TIMEOUT = "timeout"
 
 
 class InferenceService:
-    """Authenticate, admit, read, route, limit, cache, upstream, reply: in this order, for both transports."""
+    """Authenticate, admit, read, route, limit, cache, wait for a turn, upstream, reply: in this order, for both transports."""
 
     def __init__(
         self,
@@ -35,7 +38,9 @@ class InferenceService:
         limiter: Limiter,
         router: Router,
         answers: Answers,
+        concurrency: Concurrency,
         upstream: Upstream,
+        rollouts: Rollouts,
         metrics: Metrics,
     ) -> None:
         self._authenticator = authenticator
@@ -43,7 +48,9 @@ class InferenceService:
         self._limiter = limiter
         self._router = router
         self._answers = answers
+        self._concurrency = concurrency
         self._upstream = upstream
+        self._rollouts = rollouts
         self._metrics = metrics
 
     async def infer(self, call: InferenceCall) -> InferenceReply:
@@ -72,7 +79,7 @@ class InferenceService:
             body = await call.read_body()
             observation.stage("read")
             header = wire.read_header(body)
-            route = self._router.route(header.model, header.version)
+            route = self._route(header, identity, call)
             check_model(identity, route.model)
             images = wire.count_images(body, header) if route.batches else 1
             observation.asked(header.request_id, len(body), images)
@@ -97,7 +104,7 @@ class InferenceService:
         if route.cacheable and _SEQUENCE not in header.parameters:
             caching = cache_control.read(call.headers("cache-control"))
         if caching is Caching.NO_STORE:
-            answer = await self._ask(route, header, body, call.deadline)
+            answer = await self._ask(route, header, body, call, identity, observation)
             observation.stage("upstream")
             return InferenceReply(answer, CacheStatus.BYPASS)
         body = wire.without_id(body, header)
@@ -105,7 +112,7 @@ class InferenceService:
         async def ask() -> bytes:
             observation.stage("cache")
             observation.cached(CacheStatus.MISS)
-            answer = await self._ask(route, header, body, call.deadline)
+            answer = await self._ask(route, header, body, call, identity, observation)
             observation.stage("upstream")
             return answer
 
@@ -116,29 +123,72 @@ class InferenceService:
             observation.cached(status)
         return InferenceReply(wire.with_id(answer, header.request_id), status)
 
-    async def _ask(self, route: Route, header: InferHeader, body: bytes, deadline: float) -> bytes:
-        """Hand the request to Triton with what is left of the time."""
-        body = within_deadline(body, header, route, deadline)
+    def _route(self, header: InferHeader, identity: Identity, call: InferenceCall) -> Route:
+        sequence = sequence_of(header)
+        name = None if sequence is None else sequence.name
+        return self._router.route(header.model, header.version, identity, call.headers, name)
+
+    async def _ask(
+        self,
+        route: Route,
+        header: InferHeader,
+        body: bytes,
+        call: InferenceCall,
+        identity: Identity,
+        observation: Observation,
+    ) -> bytes:
+        """Ask the version that was chosen; where it is gone meanwhile, the one that is chosen then."""
         try:
-            return await self._upstream.infer(
-                route.model, route.version or header.version, body, deadline, _sequence(header)
-            )
-        except InvalidArgument as error:
-            expected = self._router.explain(route.model)
-            if expected is None:
+            return await self._ask_version(route, header, body, call.deadline, identity)
+        except NotFound:
+            if route.version in ("", header.version):
                 raise
-            raise InvalidArgument(f"{error.message}; {expected}") from error
+            await self._router.look_again()
+            again = self._route(header, identity, call)
+            if again.version in ("", route.version):
+                raise
+        observation.answered_by(again.model, again.version)
+        return await self._ask_version(again, header, body, call.deadline, identity)
+
+    async def _ask_version(
+        self, route: Route, header: InferHeader, body: bytes, deadline: float, identity: Identity
+    ) -> bytes:
+        """When it is the call's turn, hand it to Triton with what is left of the time."""
+        model = route.model if route.version else None
+        version = route.version or header.version
+        async with self._concurrency.turn(model, identity.tier, deadline):
+            started = perf_counter()
+            request = prepared(body, header, route, deadline)
+            try:
+                answer = await self._upstream.infer(route.model, version, request, deadline, sequence_of(header))
+            except GatewayError as error:
+                self._rollouts.failed(route, error, perf_counter() - started)
+                if (explained := self._explained(error, route)) is not None:
+                    raise explained from error
+                raise
+        if route.watch is not None:
+            self._rollouts.answered(route, body, answer, perf_counter() - started)
+        return answer
+
+    def _explained(self, error: GatewayError, route: Route) -> GatewayError | None:
+        """What the model takes, for whom gave it something else; None where that is not what is wrong."""
+        expected = self._router.explain(route.model) if isinstance(error, InvalidArgument) else None
+        return None if expected is None else InvalidArgument(f"{error.message}; {expected}")
 
 
-def within_deadline(body: bytes, header: InferHeader, route: Route, deadline: float) -> bytes:
-    """The request, told to wait in the model's queue no longer than until the deadline, where the queue can be told."""
-    if not route.takes_timeout or _TIMEOUT in header.parameters:
-        return body
-    left_s = deadline - asyncio.get_running_loop().time()
-    return wire.with_timeout(body, max(1, int(left_s * 1_000_000)))
+def prepared(body: bytes, header: InferHeader, route: Route, deadline: float) -> bytes:
+    """The request to Triton: to the version that was chosen, so that no other answers in its name.
+
+    Where the model's queue can be told, the request waits in it no longer than until the deadline.
+    """
+    version = "" if route.version == header.version else route.version
+    if route.takes_timeout and _TIMEOUT not in header.parameters:
+        left_s = deadline - asyncio.get_running_loop().time()
+        return wire.with_timeout(body, max(1, int(left_s * 1_000_000)), version)
+    return wire.with_version(body, version) if version else body
 
 
-def _sequence(header: InferHeader) -> Sequence | None:
+def sequence_of(header: InferHeader) -> Sequence | None:
     """The sequence a request belongs to, with its model; None where it belongs to none."""
     parameter = header.parameters.get(_SEQUENCE)
     if parameter is None:

@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.admission.settings import ConcurrencySettings
 from gateway.metrics.settings import CallLogSettings, MetricsSettings, TracingSettings
+from gateway.routing.settings import TrafficSettings
 
 MEBIBYTE = 1024 * 1024
 
@@ -192,7 +194,8 @@ class LimitSettings(_Section):
         max_head_bytes: Size of the line and headers of an HTTP request, and of the metadata of a gRPC call; about.
         stall_s: A connection is closed whose caller takes longer than this to open it, to send the head of an HTTP
             request, or to read any more of an HTTP answer.
-        drain_s: On SIGTERM, time for the calls in flight.
+        lame_duck_s: On SIGTERM, time in which calls are still taken while readiness says no, so that balancers hear of it.
+        drain_s: After that, time for the calls in flight.
     """
 
     max_body_bytes: int = Field(default=64 * MEBIBYTE, ge=1, le=1024 * MEBIBYTE)
@@ -207,6 +210,7 @@ class LimitSettings(_Section):
     max_images: int = Field(default=256, ge=1, le=4_096)
     max_head_bytes: int = Field(default=32 * 1024, ge=4 * 1024, le=MEBIBYTE)
     stall_s: float = Field(default=20.0, gt=0, le=600)
+    lame_duck_s: float = Field(default=0.0, ge=0, le=600)
     drain_s: float = Field(default=10.0, ge=0, le=600)
 
 
@@ -336,6 +340,8 @@ class GatewaySettings(BaseSettings):
     limiter: LimiterSettings = LimiterSettings()
     redis: RedisSettings = RedisSettings()
     upstream: UpstreamSettings = UpstreamSettings()
+    concurrency: ConcurrencySettings = ConcurrencySettings()
+    traffic: TrafficSettings = TrafficSettings()
     database: DatabaseSettings = DatabaseSettings()
     metrics: MetricsSettings = MetricsSettings()
     call_log: CallLogSettings = CallLogSettings()

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from tritonclient.grpc.service_pb2 import ModelInferResponse, ModelStreamInferResponse
@@ -24,7 +24,7 @@ from gateway.ports import (
     StreamUpstream,
     UpstreamStream,
 )
-from gateway.service import within_deadline
+from gateway.service import prepared, sequence_of
 
 
 class StreamService:
@@ -74,7 +74,7 @@ class StreamService:
 
     async def _relay(self, call: StreamCall, identity: Identity, upstream: UpstreamStream) -> None:
         stages = _Stages(self._admission, self._limiter, self._router, self._metrics)
-        requests = _Requests(stages, identity, call.deadline, self._max_in_flight)
+        requests = _Requests(stages, identity, call, self._max_in_flight)
         sending = asyncio.Lock()
 
         async def send(response: bytes, error: GatewayError | None) -> None:
@@ -127,6 +127,7 @@ class _Request:
     """One that Triton was asked.
 
     Attributes:
+        version: As the caller named it.
         wants_final: The caller asked for the empty response that says there are no more.
         observation: Its figures.
         held: What is given back when it is answered: its place, and its measurement.
@@ -134,6 +135,7 @@ class _Request:
     """
 
     model: str
+    version: str
     wants_final: bool
     observation: Observation
     held: AsyncExitStack
@@ -143,10 +145,11 @@ class _Request:
 class _Requests:
     """The requests of one stream that are not fully answered, by their ids: equal ids are answered in order."""
 
-    def __init__(self, stages: _Stages, identity: Identity, deadline: float, max_in_flight: int) -> None:
+    def __init__(self, stages: _Stages, identity: Identity, call: StreamCall, max_in_flight: int) -> None:
         self._stages = stages
         self._identity = identity
-        self._deadline = deadline
+        self._deadline = call.deadline
+        self._headers = call.headers
         self._room = asyncio.Semaphore(max_in_flight)
         self._open: dict[str, deque[_Request]] = {}
 
@@ -179,7 +182,9 @@ class _Requests:
                 observation.called_by(self._identity)
                 header = wire.read_header(body)
                 held.enter_context(self._stages.admission.admit())
-                route = self._stages.router.route(header.model, header.version)
+                sequence = sequence_of(header)
+                name = None if sequence is None else sequence.name
+                route = self._stages.router.route(header.model, header.version, self._identity, self._headers, name)
                 check_model(self._identity, route.model)
                 images = wire.count_images(body, header) if route.batches else 1
                 observation.asked(header.request_id, len(body), images)
@@ -187,10 +192,11 @@ class _Requests:
                 if route.version:
                     observation.answered_by(route.model, route.version)
                 await held.enter_async_context(self._stages.limiter.admit(self._identity, images, self._deadline))
-                body = within_deadline(body, header, route, self._deadline)
+                marked = replace(route, version=wire.REPEATED + route.version) if route.version else route
+                body = prepared(body, header, marked, self._deadline)
                 asked = header.parameters.get(wire.EMPTY_FINAL_RESPONSE)
                 wants_final = asked is not None and asked.bool_param
-                request = _Request(route.model, wants_final, observation, held.pop_all())
+                request = _Request(route.model, header.version, wants_final, observation, held.pop_all())
         except GatewayError:
             self._room.release()
             raise
@@ -206,12 +212,14 @@ class _Requests:
             error = self._explained(response.error, request)
             if request is not None:
                 request.error = error
-            message = ModelStreamInferResponse.FromString(response.body)
+            message = _shown(response, request)
             message.error_message = error.message
             return bytes(message.SerializeToString()), error
-        if response.empty and not (request is not None and request.wants_final):
+        if not response.empty:
+            return response.body, None
+        if request is None or not request.wants_final:
             return None
-        return response.body, None
+        return bytes(_shown(response, request).SerializeToString()), None
 
     async def end(self, response: StreamAnswer) -> None:
         """The request that this response answers has no more."""
@@ -235,6 +243,14 @@ class _Requests:
         if expected is None or not isinstance(error, InvalidArgument):
             return error
         return InvalidArgument(f"{error.message}; {expected}")
+
+
+def _shown(response: StreamAnswer, request: _Request | None) -> ModelStreamInferResponse:
+    """A response that is not a model's: where Triton repeats the version that it was asked for, the caller's own."""
+    message = ModelStreamInferResponse.FromString(response.body)
+    if message.infer_response.model_version.startswith(wire.REPEATED):
+        message.infer_response.model_version = request.version if request is not None else ""
+    return message
 
 
 def _refusal(error: GatewayError, body: bytes) -> bytes:

@@ -19,7 +19,11 @@ _SHAPE = 3
 _ERROR_MESSAGE, _INFER_RESPONSE = 1, 2
 _MAX_FIELD_NUMBER = (1 << 29) - 1
 _ID_TAG = bytes([_ID << 3 | _LENGTH])
+_VERSION_TAG = bytes([_MODEL_VERSION << 3 | _LENGTH])
 
+# Put before the version of a stream's request. Triton gives the number of the version in a response of the model, and
+# repeats the request's own text in one that says only that there are no more: so the two are told apart.
+REPEATED = "0"
 EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
 _EMPTY_FINAL_RESPONSE: bytes = ModelInferRequest(
     parameters={EMPTY_FINAL_RESPONSE: InferParameter(bool_param=True)}
@@ -125,11 +129,24 @@ def with_id(message: bytes, request_id: str) -> bytes:
     return b"".join((message, _ID_TAG, _encode_varint(len(encoded)), encoded))
 
 
-def with_timeout(body: bytes, timeout_us: int) -> bytes:
-    """The request with Triton's `timeout` parameter, which bounds its wait in the queue."""
+def with_version(body: bytes, version: str) -> bytes:
+    """The request to this version of its model."""
+    return b"".join((body, _version_field(version)))
+
+
+def with_timeout(body: bytes, timeout_us: int, version: str = "") -> bytes:
+    """The request with Triton's `timeout` parameter, which bounds its wait in the queue.
+
+    Args:
+        version: Put on beside it, so that a large body is copied once; empty: the request's own stays.
+    """
     parameter = ModelInferRequest()
     parameter.parameters["timeout"].int64_param = timeout_us
-    return body + bytes(parameter.SerializeToString())
+    return b"".join((body, _version_field(version) if version else b"", parameter.SerializeToString()))
+
+
+def _version_field(version: str) -> bytes:
+    return _VERSION_TAG + _encode_varint(len(version)) + version.encode()
 
 
 def with_empty_final_response(body: bytes) -> bytes:

@@ -1,11 +1,13 @@
 """Every object of a worker, built from its settings. Nothing else builds any."""
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import Self
 
 from prometheus_client import CollectorRegistry
 
+from gateway.admission.concurrency import Concurrency
 from gateway.admission.in_flight import InFlightLimit, Places
 from gateway.admission.local_limiter import LocalLimiter
 from gateway.admission.redis_limiter import NoLimits, RedisLimiter, RefuseLimited
@@ -27,6 +29,9 @@ from gateway.redis_link import RedisLink
 from gateway.rest.door import Door
 from gateway.routing.catalog import ModelCatalog
 from gateway.routing.counters import InferenceCounters
+from gateway.routing.policies import Policies
+from gateway.routing.rollouts import Rollouts
+from gateway.routing.traffic import TrafficRouter
 from gateway.rpc.server import Health
 from gateway.rpc.servicer import InferenceHandler
 from gateway.service import InferenceService
@@ -52,6 +57,9 @@ class Gateway:
     limiter: LocalLimiter | RedisLimiter
     certificates: Certificates | None
     cache: CacheStage
+    fleet: PrometheusFleet
+    router: TrafficRouter
+    rollouts: Rollouts
 
     @classmethod
     def build(cls, settings: GatewaySettings) -> Self:
@@ -76,13 +84,20 @@ class Gateway:
         catalog = ModelCatalog(upstream, counters, cache.loads, settings.cache, settings.upstream.refresh_s)
         limiter = _limiter(settings)
         admission = InFlightLimit(settings.limits)
+        loop = asyncio.get_running_loop()
+        concurrency = Concurrency(settings.concurrency, loop.time, fleet)
+        policies = Policies(identities.database)
+        router = TrafficRouter(catalog, policies, settings.traffic.poll_s, fleet)
+        rollouts = Rollouts(settings.traffic, router, policies, upstream, concurrency, fleet)
         service = InferenceService(
             authenticator=authenticator,
             admission=admission,
             limiter=limiter,
-            router=catalog,
+            router=router,
             answers=cache.answers,
+            concurrency=concurrency,
             upstream=upstream,
+            rollouts=rollouts,
             metrics=metrics,
         )
         streams = StreamService(
@@ -90,7 +105,7 @@ class Gateway:
             streams=Places(settings.limits.max_streams, "streams are open", "streams"),
             admission=admission,
             limiter=limiter,
-            router=catalog,
+            router=router,
             upstream=upstream,
             metrics=metrics,
             max_in_flight=settings.limits.max_stream_in_flight,
@@ -99,7 +114,7 @@ class Gateway:
         operations = Operations(authenticator, catalog, upstream, readiness, identities.audit)
         return cls(
             handler=InferenceHandler(service, streams, operations, settings.limits),
-            door=Door(service, streams, operations, catalog, readiness, settings.limits, identities),
+            door=Door(service, streams, operations, catalog, readiness, settings.limits, identities, policies),
             health=Health(),
             exposition=Exposition(
                 settings.metrics_dir,
@@ -115,6 +130,9 @@ class Gateway:
             limiter=limiter,
             certificates=certificates,
             cache=cache,
+            fleet=fleet,
+            router=router,
+            rollouts=rollouts,
         )
 
     async def close(self) -> None:
@@ -122,6 +140,7 @@ class Gateway:
         await self.exposition.close()
         if self.traces is not None:
             await self.traces.close()
+        await self.rollouts.close()
         await self.upstream.close()
         if isinstance(self.limiter, RedisLimiter):
             await self.limiter.close()

@@ -30,13 +30,16 @@ def create_key(
     images_per_s: _Images = None,
     images_per_day: _ImagesPerDay = None,
     max_in_flight: _InFlight = None,
+    tier: Annotated[
+        str, typer.Option(help="high, standard or low: whose calls go first where not all can.")
+    ] = "standard",
 ) -> None:
     """Make an API key and show it, once."""
     from gateway.call import Allowance
     from tidegate.keys import create
 
     limits = Allowance(requests_per_s, images_per_s, images_per_day, max_in_flight)
-    create(name, scope or ["infer", "read"], model or ["*"], tenant, days, limits)
+    create(name, scope or ["infer", "read"], model or ["*"], tenant, days, limits, tier)
 
 
 @keys.command("rotate")

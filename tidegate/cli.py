@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tidegate import callers, parts
+from tidegate import callers, parts, traffic
 from tidegate.errors import CommandError
 from tidegate.load import load
 
@@ -22,6 +22,7 @@ app.add_typer(callers.keys, name="keys")
 app.add_typer(callers.tenants, name="tenants")
 app.add_typer(models, name="models")
 app.command()(load)
+app.add_typer(traffic.app, name="traffic")
 
 
 def main() -> None:

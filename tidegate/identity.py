@@ -11,7 +11,7 @@ from rich.table import Table
 from gateway.auth import migrations
 from gateway.auth.database import Database
 from gateway.call import Allowance
-from gateway.errors import InvalidArgument, NotFound, Unavailable
+from gateway.errors import Conflict, InvalidArgument, NotFound, Unavailable
 from tidegate.errors import BadInput, CommandError, bad_database
 from tidegate.settings import gateway_settings
 
@@ -50,7 +50,7 @@ def with_database(work: Callable[[Database], Awaitable[_T]]) -> _T:
         return asyncio.run(run())
     except Unavailable as error:
         raise bad_database(error) from error
-    except (InvalidArgument, NotFound) as error:
+    except (Conflict, InvalidArgument, NotFound) as error:
         raise BadInput(error.message) from error
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}; check TIDEGATE_STATE_DIR") from error

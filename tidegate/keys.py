@@ -7,19 +7,28 @@ from rich.table import Column, Table
 
 from gateway.auth.administration import Administration, KeySpec, KeySummary
 from gateway.auth.keys import ApiKey
-from gateway.call import Allowance, Scope
+from gateway.call import Allowance, Scope, Tier
 from tidegate.errors import BadInput
 from tidegate.identity import actor, in_words, show_table, with_database
 
 
 def create(
-    name: str, scopes: list[str], models: list[str], tenant: str | None, days: float | None, limits: Allowance
+    name: str,
+    scopes: list[str],
+    models: list[str],
+    tenant: str | None,
+    days: float | None,
+    limits: Allowance,
+    tier: str,
 ) -> None:
     """Make a key and print it."""
     known = [scope.value for scope in Scope]
     for scope in scopes:
         if scope not in known:
             raise BadInput(f"--scope {scope!r} is not one of {', '.join(known)}")
+    tiers = [each.value for each in Tier]
+    if tier not in tiers:
+        raise BadInput(f"--tier {tier!r} is not one of {', '.join(tiers)}")
     spec = KeySpec(
         name=name,
         scopes=frozenset(Scope(scope) for scope in scopes),
@@ -27,6 +36,7 @@ def create(
         tenant=tenant,
         expires_at=datetime.now(UTC) + timedelta(days=days) if days is not None else None,
         limits=limits,
+        tier=Tier(tier),
     )
     _show(with_database(lambda database: Administration(database).create_key(actor(), spec)))
 
@@ -52,13 +62,14 @@ def revoke(key_id: str) -> None:
 
 def show_all() -> None:
     """Print a table of the keys."""
-    columns = ("name", "tenant", "scopes", "models", "limits", "created", "used", "state")
+    columns = ("name", "tenant", "tier", "scopes", "models", "limits", "created", "used", "state")
     table = Table(Column("id", no_wrap=True), *columns, box=None, pad_edge=False)
     for key in with_database(lambda database: Administration(database).keys()):
         table.add_row(
             key.key_id,
             key.name,
             key.tenant or "-",
+            key.tier,
             " ".join(key.scopes),
             " ".join(key.models),
             in_words(key.limits),

@@ -19,6 +19,7 @@ from gateway.rest.door import TIMEOUT_HEADER
 from tidegate.client import find_server, post, running_server
 from tidegate.errors import BadInput, CommandError
 from tidegate.models import repository
+from tidegate.policies import hold, release
 from tidegate.settings import up_settings
 
 _SHOWN_FAILURES = 5
@@ -39,13 +40,13 @@ def load(name: str, *, check: bool) -> None:
         if name not in known:
             location = up_settings().model_repository
             raise BadInput(f"NAME {name!r} is not in {location}; there are {', '.join(sorted(known)) or 'no models'}")
-        for model in (name, name + ENCODED_SUFFIX):
-            if model in known:
-                _reload(client, model)
-                typer.echo(f"{model} is loaded.")
-        if not check:
-            return
-        with repository() as store:
+        with repository() as store, _traffic_held(client, name, Versions(store, name).live):
+            for model in (name, name + ENCODED_SUFFIX):
+                if model in known:
+                    _reload(client, model)
+                    typer.echo(f"{model} is loaded.")
+            if not check:
+                return
             versions = Versions(store, name)
             live = versions.live
             if live is None or live not in versions.published:
@@ -73,24 +74,27 @@ def check(name: str, version: int | None) -> None:
 
 def promote(name: str, version: int) -> None:
     """Make a version live and check it; one that fails makes way for what was served before."""
-    with repository() as store, _reloading() as reload:
+    with repository() as store, _running() as client:
+        reload = not_running if client is None else lambda model: _reload(client, model)
         versions = Versions(store, name)
         before = [each for each in versions.loadable if each != version]
-        try:
-            versions.promote(version, reload)
-            if reload is not not_running:
-                _check(versions, version)
-        except CommandError as failure:
-            if not before:
-                raise
-            versions.serve(before, reload)
-            raise CommandError(f"{failure}; {name} {before[-1]} is live again") from failure
+        with _traffic_held(client, name, version):
+            try:
+                versions.promote(version, reload)
+                if client is not None:
+                    _check(versions, version)
+            except CommandError as failure:
+                if not before:
+                    raise
+                versions.serve(before, reload)
+                raise CommandError(f"{failure}; {name} {before[-1]} is live again") from failure
         typer.echo(f"{name} {version} is live{_where(reload)}.")
 
 
 def roll_back(name: str) -> None:
     """Make the version before the live one live."""
-    with repository() as store, _reloading() as reload:
+    with repository() as store, _running() as client:
+        reload = not_running if client is None else lambda model: _reload(client, model)
         versions = Versions(store, name)
         live = versions.live
         lower = None if live is None else versions.withdraw(live, reload)
@@ -174,15 +178,35 @@ def _check(versions: Versions, version: int) -> None:
 
 
 @contextmanager
-def _reloading() -> Iterator[Reload]:
-    """What has the running server take a model anew; where none runs, nothing."""
+def _running() -> Iterator[httpx.Client | None]:
+    """A client of the running server; None where none runs."""
     try:
         client = running_server()
     except CommandError:
-        yield not_running
+        yield None
         return
     with client:
-        yield lambda model: _reload(client, model)
+        yield client
+
+
+@contextmanager
+def _traffic_held(client: httpx.Client | None, name: str, coming: int | None) -> Iterator[None]:
+    """Leave the calls with the version that has them until the block is done; then give them to `coming`.
+
+    Where the block fails they stay where they are, if that is still served.
+    """
+    ready = [] if client is None else post(client, "/v2/repository/index", json={"ready": True}).json()
+    versions = [int(entry["version"]) for entry in ready if entry["name"] == name and entry.get("version")]
+    if not versions or coming is None or coming in versions:
+        yield
+        return
+    before = hold(name, max(versions))
+    try:
+        yield
+    except BaseException:
+        release(name, before, None)
+        raise
+    release(name, before, coming)
 
 
 def _reload(client: httpx.Client, model: str) -> None:

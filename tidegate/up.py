@@ -150,7 +150,9 @@ async def _workers(settings: UpSettings, public: _Ports, tritons: Sequence[Embed
         "TIDEGATE_UPSTREAM__METRICS_URL": ",".join(triton.metrics_url for triton in tritons),
         "TIDEGATE_UPSTREAM__KEEPALIVE_S": str(min(settings.upstream.keepalive_s, _KEEPALIVE_S)),
     }
-    supervision = SupervisionSettings(exit_timeout_s=settings.limits.drain_s + _AFTER_DRAIN_S)
+    supervision = SupervisionSettings(
+        exit_timeout_s=settings.limits.lame_duck_s + settings.limits.drain_s + _AFTER_DRAIN_S
+    )
     workers = [
         SupervisedProcess(
             f"gateway {number}",

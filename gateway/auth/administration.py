@@ -17,7 +17,7 @@ from gateway.auth.database import Database
 from gateway.auth.keys import ApiKey
 from gateway.auth.schema import KeyRow, TenantRow
 from gateway.auth.store import allowance
-from gateway.call import Allowance, Scope
+from gateway.call import Allowance, Scope, Tier
 from gateway.errors import Conflict, InvalidArgument, NotFound
 
 TENANT_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
@@ -40,6 +40,7 @@ class KeySpec:
     tenant: str | None = None
     expires_at: datetime | None = None
     limits: Allowance = Allowance()
+    tier: Tier = Tier.STANDARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class KeySummary:
     tenant: str | None
     scopes: tuple[Scope, ...]
     models: tuple[str, ...]
+    tier: Tier
     limits: Allowance
     created_at: datetime
     expires_at: datetime | None
@@ -91,6 +93,7 @@ class Administration:
             secret_hash=key.secret_hash,
             scopes=" ".join(sorted(spec.scopes)),
             models=" ".join(spec.models),
+            tier=spec.tier.value,
             created_at=datetime.now(UTC),
             expires_at=spec.expires_at,
             **asdict(spec.limits),
@@ -227,6 +230,7 @@ def _summary(row: KeyRow) -> KeySummary:
         tenant=row.tenant,
         scopes=tuple(Scope(scope) for scope in row.scopes.split()),
         models=tuple(row.models.split()),
+        tier=Tier(row.tier),
         limits=allowance(row),
         created_at=row.created_at,
         expires_at=row.expires_at,

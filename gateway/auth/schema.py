@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import DateTime, Dialect, Double, ForeignKey, LargeBinary, String
+from sqlalchemy import DateTime, Dialect, Double, ForeignKey, LargeBinary, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -47,6 +47,7 @@ class KeyRow(Allowed, Table):
     Attributes:
         scopes: Space-separated.
         models: Globs of the models it may name, space-separated.
+        tier: Whose calls go first where not all can.
         old_secret_hash: Of the secret before the last rotation, which is good until `old_secret_until`.
         last_used_at: Within about a minute.
     """
@@ -61,10 +62,29 @@ class KeyRow(Allowed, Table):
     old_secret_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     scopes: Mapped[str] = mapped_column(String(100))
     models: Mapped[str] = mapped_column(String(1000))
+    tier: Mapped[str] = mapped_column(String(16), server_default="standard")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class PolicyRow(Table):
+    """How the calls of a model are given to its versions.
+
+    Attributes:
+        policy: JSON.
+        revision: Grows with every change.
+        changed_by: As `actor` in the audit log.
+    """
+
+    __tablename__ = "traffic_policies"
+
+    model: Mapped[str] = mapped_column(String(200), primary_key=True)
+    policy: Mapped[str] = mapped_column(Text)
+    revision: Mapped[int]
+    changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    changed_by: Mapped[str] = mapped_column(String(200))
 
 
 class AuditRow(Table):

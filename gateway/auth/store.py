@@ -9,7 +9,7 @@ from sqlalchemy import or_, select, update
 from gateway.auth.database import Database
 from gateway.auth.keys import ApiKey
 from gateway.auth.schema import Allowed, KeyRow, TenantRow
-from gateway.call import Allowance, Identity, Limit, Resource, Scope
+from gateway.call import Allowance, Identity, Limit, Resource, Scope, Tier
 
 LAST_USE_EVERY = timedelta(minutes=1)
 
@@ -81,7 +81,12 @@ def _stored(key: KeyRow, tenant: TenantRow | None) -> StoredKey:
     scopes = frozenset(Scope(scope) for scope in key.scopes.split())
     return StoredKey(
         identity=Identity(
-            f"key:{key.key_id}", scopes, tuple(key.models.split()), limits, None if tenant is None else tenant.name
+            subject=f"key:{key.key_id}",
+            scopes=scopes,
+            models=tuple(key.models.split()),
+            limits=limits,
+            tenant=None if tenant is None else tenant.name,
+            tier=Tier(key.tier),
         ),
         secret_hash=key.secret_hash,
         old_secret_hash=key.old_secret_hash,

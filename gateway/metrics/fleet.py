@@ -24,6 +24,7 @@ class PrometheusFleet:
         self._disagreements = counter(
             "tidegate_shadow_disagreements_total", "Answers that differed from the other version's.", "model"
         )
+        self._tasks = gauge("tidegate_tasks", "Tasks of the workers' event loops.", "sum")
         self._rollbacks = counter("tidegate_canary_rollbacks_total", "Canaries set to 0.", "model", "reason")
 
     def retried(self, model: str, outcome: str) -> None:
@@ -57,3 +58,7 @@ class PrometheusFleet:
     def rolled_back(self, model: str, reason: str) -> None:
         """A canary was set to 0."""
         self._rollbacks.labels(model, reason).inc()
+
+    def tasks(self, count: int) -> None:
+        """So many tasks are on the event loop."""
+        self._tasks.set(count)

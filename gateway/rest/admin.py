@@ -1,13 +1,16 @@
 """Keys and tenants as the admin API shows them."""
 
+from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool
 
 from gateway.auth.administration import GLOB, TENANT_NAME, KeySpec
-from gateway.call import Allowance, Scope
+from gateway.call import Allowance, Scope, Tier
 from gateway.rest.json_text import WHOLE
+from gateway.routing.policies import StoredPolicy
+from gateway.routing.policy import TrafficPolicy
 
 Rate = Annotated[float, Field(ge=0.001, le=1e9, allow_inf_nan=False, strict=True)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1), WHOLE]
@@ -43,11 +46,13 @@ class NewKey(_Body):
     tenant: TenantName | None = None
     expires_at: AwareDatetime | None = None
     limits: Limits = Limits()
+    tier: Tier = Field(default=Tier.STANDARD, description="Whose calls go first where not all can.")
 
     def spec(self) -> KeySpec:
         """As the gateway has it."""
         scopes = frozenset(self.scopes)
-        return KeySpec(self.name, scopes, tuple(self.models), self.tenant, self.expires_at, self.limits.allowance())
+        limits = self.limits.allowance()
+        return KeySpec(self.name, scopes, tuple(self.models), self.tenant, self.expires_at, limits, self.tier)
 
 
 class Rotation(_Body):
@@ -77,6 +82,7 @@ class Key(BaseModel):
     tenant: str | None
     scopes: list[Scope]
     models: list[str]
+    tier: Tier
     limits: Limits
     created_at: AwareDatetime
     expires_at: AwareDatetime | None
@@ -107,6 +113,21 @@ class Tenant(BaseModel):
     limits: Limits
     created_at: AwareDatetime
     disabled_at: AwareDatetime | None
+
+
+class SetPolicy(BaseModel):
+    """A model's traffic policy."""
+
+    model: str
+    policy: TrafficPolicy
+    revision: int
+    changed_at: AwareDatetime
+    changed_by: str
+
+    @classmethod
+    def of(cls, model: str, stored: StoredPolicy) -> Self:
+        """As it is stored."""
+        return cls(model=model, **asdict(stored))
 
 
 class Act(BaseModel):

@@ -17,6 +17,8 @@ from gateway.errors import DeadlineExceeded
 from gateway.rest import admin
 from gateway.rest.body import Body
 from gateway.rest.door import Door, credential, documented_key
+from gateway.routing.policies import Policies
+from gateway.routing.policy import TrafficPolicy
 
 _MAX_BODY_BYTES = 64 * 1024
 
@@ -28,6 +30,7 @@ class _Admin:
     actor: str
     administration: Administration
     audit: AuditLog
+    policies: Policies
 
 
 class _AdminRoute(APIRoute):
@@ -42,7 +45,9 @@ class _AdminRoute(APIRoute):
             try:
                 async with asyncio.timeout_at(door.deadline(request)):
                     identity = await identities.authenticator.authenticate(credential(request), Scope.ADMIN)
-                    request.state.admin = _Admin(identity.subject, identities.administration, identities.audit)
+                    request.state.admin = _Admin(
+                        identity.subject, identities.administration, identities.audit, door.policies
+                    )
                     body = Body(request, _MAX_BODY_BYTES)
                     body.check_headers()
                     return await handle(body.request)
@@ -115,6 +120,42 @@ async def limit_tenant(name: str, limits: admin.Limits, caller: AdminDep) -> Non
 async def set_tenant_state(name: str, state: admin.TenantState, caller: AdminDep) -> None:
     """Every key of a disabled tenant is refused."""
     await caller.administration.disable_tenant(caller.actor, name, state.disabled)
+
+
+@router.get("/traffic", summary="All traffic policies")
+async def list_policies(caller: AdminDep) -> list[admin.SetPolicy]:
+    """By model. A model without one is answered by its newest version."""
+    return [admin.SetPolicy.of(model, stored) for model, stored in (await caller.policies.all()).items()]
+
+
+@router.get("/traffic/{model}", summary="A model's traffic policy")
+async def read_policy(model: str, caller: AdminDep) -> admin.SetPolicy:
+    """With its revision, which a change may name."""
+    return admin.SetPolicy.of(model, await caller.policies.one(model))
+
+
+@router.put("/traffic/{model}", summary="Set a model's traffic policy")
+async def set_policy(
+    model: str,
+    policy: TrafficPolicy,
+    caller: AdminDep,
+    revision: Annotated[int | None, Query(ge=0, description="Only in place of this one; 0: only the first.")] = None,
+) -> admin.SetPolicy:
+    """In place of the one it has. All workers follow within 2 s."""
+    await caller.policies.put(caller.actor, model, policy, revision=revision)
+    return admin.SetPolicy.of(model, await caller.policies.one(model))
+
+
+@router.post("/traffic/{model}/rollback", summary="Set a model's canary to 0", status_code=204)
+async def roll_back(model: str, caller: AdminDep) -> None:
+    """What it got goes to `stable`."""
+    await caller.policies.roll_back(caller.actor, model, "by hand")
+
+
+@router.delete("/traffic/{model}", summary="Remove a model's traffic policy", status_code=204)
+async def remove_policy(model: str, caller: AdminDep) -> None:
+    """Its newest version answers again."""
+    await caller.policies.remove(caller.actor, model)
 
 
 @router.get("/audit", summary="What administrators did")

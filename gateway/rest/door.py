@@ -16,6 +16,7 @@ from gateway.errors import InvalidArgument
 from gateway.operations import Operations, Readiness
 from gateway.rest.body import Body
 from gateway.routing.catalog import ModelCatalog
+from gateway.routing.policies import Policies
 from gateway.service import InferenceService
 from gateway.settings import LimitSettings
 from gateway.stream import StreamService
@@ -37,6 +38,7 @@ class Door:
     readiness: Readiness
     limits: LimitSettings
     identities: Identities
+    policies: Policies
 
     def deadline(self, request: Request) -> float:
         """The caller's, from `x-tidegate-timeout-ms`, within the bounds of the settings.

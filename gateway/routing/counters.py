@@ -9,6 +9,8 @@ from gateway.errors import GatewayError
 from gateway.ports import Triton
 
 _CALL_S = 5.0
+# Replicas come and go, and what one counted is of use when it comes back.
+_MOST_SEEN = 2_048
 _EVERY_MODEL: bytes = ModelStatisticsRequest().SerializeToString()
 
 _Counts = dict[tuple[str, str], tuple[int, ...]]
@@ -44,6 +46,8 @@ class InferenceCounters:
             for name, count in counts.items():
                 fell = fell or any(now < before for now, before in zip(count, seen.get(name, count), strict=True))
             self._seen[triton] = counts
+        while len(self._seen) > _MOST_SEEN:
+            del self._seen[next(iter(self._seen))]
         return fell
 
 

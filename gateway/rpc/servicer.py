@@ -79,7 +79,9 @@ class InferenceHandler(grpc.GenericRpcHandler):
 
         deadline = self._deadline(context, self._limits.max_stream_s, self._limits.max_stream_s)
         try:
-            await self._streams.infer(StreamCall(_credential(context), deadline, receive, send))
+            await self._streams.infer(
+                StreamCall(_credential(context), deadline, receive, send, lambda name: _metadata(context, name))
+            )
         except GatewayError as error:
             await _abort(context, error)
         except Exception as error:  # The edge of the transport.

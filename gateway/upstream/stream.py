@@ -45,6 +45,6 @@ def _answer(body: bytes) -> StreamAnswer:
     # What Triton refuses before it reaches the model has no mark, and no more comes.
     final = marked is None or marked.bool_param
     error = meaning.of_stream_error(message, by_model=marked is not None) if message else None
-    # A response of a model names the version, even where it has no outputs.
-    empty = final and not message and not header.version
+    # A response of a model names the version by its number, even where it has no outputs.
+    empty = final and not message and (not header.version or header.version.startswith(wire.REPEATED))
     return StreamAnswer(body, header.request_id, final, empty, error)

@@ -1,13 +1,15 @@
 """Stand-ins for the stages around the one under test."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from gateway.cache.answers import CachedAnswers
 from gateway.cache.keys import CacheKeys
 from gateway.cache.memory import MemoryCache
-from gateway.call import Identity, Scope
-from gateway.ports import CacheTier, ResponseCache, Sequence
+from gateway.call import Identity, Scope, Tier
+from gateway.errors import GatewayError
+from gateway.ports import CacheTier, ResponseCache, Route, Sequence
 from gateway.settings import CacheSettings
 
 Answer = Callable[[bytes], Awaitable[bytes]]
@@ -34,6 +36,30 @@ class FakeUpstream:
         self.targets.append((model, version))
         self.sequences.append(sequence)
         return await self.call("ModelInfer", request, deadline)
+
+
+class NoLimit:
+    """Every call's turn is at once."""
+
+    @asynccontextmanager
+    async def turn(self, model: str | None, tier: Tier, deadline: float) -> AsyncIterator[None]:
+        yield
+
+    def is_free(self, model: str) -> bool:
+        return True
+
+
+class NoRollouts:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Route, bytes | GatewayError]] = []
+
+    def answered(self, route: Route, request: bytes, answer: bytes, seconds: float) -> None:
+        self.seen.append((route, answer))
+
+    def failed(self, route: Route, error: GatewayError, seconds: float) -> None:
+        self.seen.append((route, error))
 
 
 class FakeAuthenticator:

@@ -5,9 +5,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
+from gateway import wire
 from gateway.admission.in_flight import InFlightLimit
 from gateway.admission.local_limiter import LocalLimiter
-from gateway.call import CacheStatus, Identity, InferenceCall, Limit, Resource, Scope
+from gateway.call import CacheStatus, Headers, Identity, InferenceCall, Limit, Resource, Scope
 from gateway.errors import (
     DeadlineExceeded,
     GatewayError,
@@ -24,15 +25,19 @@ from gateway.metrics.watchers import CallWatchers
 from gateway.ports import Route
 from gateway.service import InferenceService
 from gateway.settings import LimiterSettings, LimitSettings
-from tests.gateway.fakes import FakeAuthenticator, FakeUpstream, answers_in_memory, soon
+from tests.gateway.fakes import FakeAuthenticator, FakeUpstream, NoLimit, NoRollouts, answers_in_memory, soon
 
 
 class FixedRouter:
     def __init__(self, cacheable: bool = True, takes_timeout: bool = False) -> None:
         self.route_to = Route("digits", "1", cacheable, takes_timeout, batches=True)
 
-    def route(self, model: str, version: str) -> Route:
+    def route(
+        self, model: str, version: str, identity: Identity, headers: Headers, sequence: str | None = None
+    ) -> Route:
         return self.route_to
+
+    async def look_again(self) -> None: ...
 
     def explain(self, model: str) -> str | None:
         return "digits takes images"
@@ -50,6 +55,7 @@ class Stage:
         limits: LimitSettings | None = None,
     ) -> None:
         self.upstream = FakeUpstream(ModelInfer=answer or _echo)
+        self.rollouts = NoRollouts()
         self.authenticator = authenticator or FakeAuthenticator()
         self.registry = CollectorRegistry()
         self.bodies_read = 0
@@ -59,7 +65,9 @@ class Stage:
             limiter=LocalLimiter(LimiterSettings(), lambda: 0.0),
             router=router or FixedRouter(),
             answers=answers_in_memory(),
+            concurrency=NoLimit(),
             upstream=self.upstream,
+            rollouts=self.rollouts,
             metrics=PrometheusMetrics(self.registry, MetricsSettings(), LimitSettings(), CallWatchers()),
         )
 
@@ -113,7 +121,7 @@ async def test_a_model_that_did_not_opt_in_is_asked_each_time() -> None:
     stage = Stage(router=FixedRouter(cacheable=False))
     replies = [await stage.service.infer(stage.call(_request("a"))) for _ in range(2)]
     assert [reply.cache for reply in replies] == [CacheStatus.BYPASS] * 2
-    assert [request for _, request in stage.upstream.asked] == [_request("a")] * 2
+    assert [request for _, request in stage.upstream.asked] == [wire.with_version(_request("a"), "1")] * 2
 
 
 async def test_a_sequence_is_never_answered_from_the_cache() -> None:

@@ -10,7 +10,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse,
 
 from gateway.admission.in_flight import InFlightLimit, Places
 from gateway.admission.local_limiter import LocalLimiter
-from gateway.call import Identity, Limit, Resource, Scope, StreamCall
+from gateway.call import Headers, Identity, Limit, Resource, Scope, StreamCall
 from gateway.errors import DeadlineExceeded, GatewayError, InvalidArgument, Overloaded, Unauthenticated, Unavailable
 from gateway.metrics.instruments import PrometheusMetrics
 from gateway.metrics.settings import MetricsSettings
@@ -59,8 +59,12 @@ class FakeTriton:
 
 
 class FixedRouter:
-    def route(self, model: str, version: str) -> Route:
+    def route(
+        self, model: str, version: str, identity: Identity, headers: Headers, sequence: str | None = None
+    ) -> Route:
         return Route(model, "1", cacheable=True, takes_timeout=True, batches=True)
+
+    async def look_again(self) -> None: ...
 
     def explain(self, model: str) -> str | None:
         return f"{model} takes images"

@@ -140,7 +140,9 @@ def test_a_version_with_a_wrong_byte_is_not_served_and_the_other_is(
 def test_a_version_is_live_when_it_answers_as_the_eager_model_did(
     repository: ModelRepository, digits: Publishable, tmp_path: Path
 ) -> None:
-    with running(tmp_path / "state", MODEL_REPOSITORY=str(repository.root), WORKERS="1") as server:
+    with running(
+        tmp_path / "state", MODEL_REPOSITORY=str(repository.root), WORKERS="1", TRAFFIC__POLL_S="0.2"
+    ) as server:
         checked = server.command("models", "check", "digits")
         assert checked.returncode == 0, checked.stderr
         assert "digits 2 answers as the eager model" in checked.stdout

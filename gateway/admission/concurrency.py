@@ -1,0 +1,181 @@
+"""The calls of a model that are worked on at once, and the short queue of those that wait for it."""
+
+import asyncio
+from bisect import insort
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from gateway.admission.adaptive import AdaptiveLimit
+from gateway.admission.settings import ConcurrencySettings
+from gateway.call import Tier
+from gateway.errors import DeadlineExceeded, Overloaded
+from gateway.ports import FleetFigures
+
+_ORDER = {Tier.HIGH: 0, Tier.STANDARD: 1, Tier.LOW: 2}
+_UNKNOWN = "unknown"
+
+
+@dataclass(order=True, slots=True)
+class _Waiter:
+    """Who waits: those of a better tier first, then those with less time."""
+
+    order: int
+    deadline: float
+    number: int
+    turn: "asyncio.Future[None]" = field(compare=False)
+    gives_up: asyncio.TimerHandle | None = field(compare=False, default=None)
+
+
+class Gate:
+    """One model's limit and queue."""
+
+    __slots__ = ("_arrivals", "_clock", "_settings", "_told", "_waiting", "limit", "under_way")
+
+    def __init__(self, settings: ConcurrencySettings, clock: Callable[[], float], told: Callable[[int], None]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._told = told
+        self._waiting: list[_Waiter] = []
+        self._arrivals = 0
+        self.limit = AdaptiveLimit(settings, clock)
+        self.under_way = 0
+        told(self.limit.now)
+
+    @property
+    def free(self) -> bool:
+        """A call may begin at once."""
+        return self.under_way < self.limit.now and not self._waiting
+
+    async def wait(self, tier: Tier, deadline: float) -> None:
+        """Queue for a turn, which is taken when this returns.
+
+        Raises:
+            Overloaded: It would not be answered in time, or the queue is full, or the wait was too long.
+        """
+        order = _ORDER[tier]
+        ahead = sum(waiter.order <= order for waiter in self._waiting) + 1
+        needed_s = self.limit.typical_s * (1 + ahead / self.limit.now)
+        now = self._clock()
+        if now + needed_s > deadline:
+            raise _busy(f"an answer would take about {needed_s:.3g} s")
+        if len(self._waiting) >= self._settings.max_queued:
+            self._make_room(order)
+        self._arrivals += 1
+        waiter = _Waiter(order, deadline, self._arrivals, asyncio.get_running_loop().create_future())
+        patience_s = min(self._settings.max_wait_s, deadline - now)
+        waiter.gives_up = asyncio.get_running_loop().call_later(patience_s, self._refuse, waiter)
+        insort(self._waiting, waiter)
+        try:
+            await waiter.turn
+        except asyncio.CancelledError:
+            if waiter.turn.done() and not waiter.turn.cancelled() and waiter.turn.exception() is None:
+                self.leave()  # Its turn came in the moment in which it was cancelled.
+            elif waiter in self._waiting:
+                self._waiting.remove(waiter)
+            raise
+        finally:
+            waiter.gives_up.cancel()
+
+    def leave(self) -> None:
+        """A call is done: the next begin."""
+        self.under_way -= 1
+        if not self.under_way:
+            self.limit.idle()
+        now = self._clock()
+        while self._waiting and self.under_way < self.limit.now:
+            waiter = self._waiting.pop(0)
+            if waiter.turn.done():
+                continue
+            if now + self.limit.typical_s > waiter.deadline:
+                waiter.turn.set_exception(_busy("no answer would come in time"))
+                continue
+            self.under_way += 1
+            waiter.turn.set_result(None)
+
+    def learn(self, seconds: float, under_way: int, error: BaseException | None) -> None:
+        """What a call's end says about the limit."""
+        before = self.limit.now
+        if error is None:
+            self.limit.answered(seconds, under_way)
+        elif isinstance(error, Overloaded | DeadlineExceeded):
+            self.limit.dropped()
+        if self.limit.now != before:
+            self._told(self.limit.now)
+
+    def _make_room(self, order: int) -> None:
+        """Send the last in the queue away where it is of a lower tier."""
+        last = self._waiting[-1]
+        if last.order <= order:
+            raise _busy(f"{len(self._waiting)} calls wait for it, the limit of its queue")
+        self._refuse(last)
+
+    def _refuse(self, waiter: _Waiter) -> None:
+        if not waiter.turn.done():
+            self._waiting.remove(waiter)
+            waiter.turn.set_exception(_busy("the turn of this call did not come"))
+
+
+class Turn:
+    """A call's place among those worked on, for the length of the block."""
+
+    __slots__ = ("_clock", "_deadline", "_gate", "_started", "_tier", "_under_way")
+
+    def __init__(self, gate: Gate, clock: Callable[[], float], tier: Tier, deadline: float) -> None:
+        self._gate = gate
+        self._clock = clock
+        self._tier = tier
+        self._deadline = deadline
+
+    async def __aenter__(self) -> None:
+        gate = self._gate
+        if gate.free:
+            gate.under_way += 1
+        else:
+            await gate.wait(self._tier, self._deadline)
+        self._under_way = gate.under_way
+        self._started = self._clock()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        gate = self._gate
+        gate.learn(self._clock() - self._started, max(self._under_way, gate.under_way), error)
+        gate.leave()
+
+
+class Concurrency:
+    """A gate for each model that is served, and one for all others together.
+
+    Args:
+        clock: The event loop's.
+    """
+
+    def __init__(self, settings: ConcurrencySettings, clock: Callable[[], float], figures: FleetFigures) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._figures = figures
+        self._gates: dict[str, Gate] = {}
+
+    def turn(self, model: str | None, tier: Tier, deadline: float) -> Turn:
+        """A place for one call.
+
+        Args:
+            model: None where it is not known to be served.
+        """
+        return Turn(self._gate(model or _UNKNOWN), self._clock, tier, deadline)
+
+    def is_free(self, model: str) -> bool:
+        """A call may begin at once."""
+        return self._gate(model).free
+
+    def _gate(self, model: str) -> Gate:
+        gate = self._gates.get(model)
+        if gate is None:
+            gate = Gate(self._settings, self._clock, lambda limit: self._figures.concurrency_limit(model, limit))
+            self._gates[model] = gate
+        return gate
+
+
+def _busy(why: str) -> Overloaded:
+    return Overloaded(f"the model is busy: {why}; try again later", "concurrency")

@@ -1,0 +1,116 @@
+"""Who waits, in which order, and who is told at once that it is in vain."""
+
+import asyncio
+
+import pytest
+
+from gateway.admission.concurrency import Concurrency
+from gateway.admission.settings import ConcurrencySettings
+from gateway.call import Tier
+from gateway.errors import Overloaded
+from tests.gateway.fakes import soon
+from tests.gateway.tritons import Figures
+
+
+class Stage:
+    """One place, and who had it in which order."""
+
+    def __init__(self, **settings: float) -> None:
+        loop = asyncio.get_running_loop()
+        fixed = {"floor": 1, "initial": 1, "ceiling": 1, "max_wait_s": 5, **settings}
+        self.concurrency = Concurrency(ConcurrencySettings(**fixed), loop.time, Figures())
+        self.order: list[str] = []
+        self.release = asyncio.Event()
+
+    async def call(self, name: str, tier: Tier = Tier.STANDARD, deadline_s: float = 10) -> None:
+        async with self.concurrency.turn("digits", tier, soon(deadline_s)):
+            self.order.append(name)
+            await self.release.wait()
+
+    async def waiting(self, *calls: tuple[str, Tier, float]) -> list[asyncio.Task[None]]:
+        """Calls that came one after the other, behind one that has the place."""
+        tasks = [asyncio.create_task(self.call("first"))]
+        await asyncio.sleep(0)
+        for name, tier, deadline_s in calls:
+            tasks.append(asyncio.create_task(self.call(name, tier, deadline_s)))
+            await asyncio.sleep(0)
+        return tasks
+
+
+async def test_a_better_tier_goes_first_and_within_it_who_has_less_time() -> None:
+    stage = Stage()
+    tasks = await stage.waiting(
+        ("low", Tier.LOW, 1), ("late", Tier.STANDARD, 9), ("soon", Tier.STANDARD, 3), ("high", Tier.HIGH, 9)
+    )
+    stage.release.set()
+    await asyncio.gather(*tasks)
+    assert stage.order == ["first", "high", "soon", "late", "low"]
+
+
+async def test_a_full_queue_sends_its_last_away_for_a_better_tier_and_refuses_the_rest() -> None:
+    stage = Stage(max_queued=2)
+    tasks = await stage.waiting(("a", Tier.LOW, 5), ("b", Tier.LOW, 5))
+    with pytest.raises(Overloaded, match="limit of its queue"):
+        await stage.call("c", Tier.LOW)
+    tasks.append(asyncio.create_task(stage.call("high", Tier.HIGH)))
+    with pytest.raises(Overloaded):
+        await tasks[2]
+    stage.release.set()
+    await asyncio.gather(tasks[0], tasks[1], tasks[3])
+    assert stage.order == ["first", "high", "a"]
+
+
+async def test_no_one_waits_longer_than_allowed() -> None:
+    stage = Stage(max_wait_s=0.02)
+    tasks = await stage.waiting(("a", Tier.HIGH, 5))
+    with pytest.raises(Overloaded, match="the turn of this call did not come"):
+        await tasks[1]
+    stage.release.set()
+    await tasks[0]
+    assert stage.order == ["first"]
+
+
+async def test_what_cannot_be_answered_in_time_is_refused_at_once() -> None:
+    stage = Stage()
+    gate = stage.concurrency._gate("digits")
+    for _ in range(20):
+        gate.limit.answered(1.0, 1)
+    tasks = await stage.waiting()
+    with pytest.raises(Overloaded, match="would take about 2 s"):
+        await stage.call("late", deadline_s=1.5)
+    stage.release.set()
+    await tasks[0]
+
+
+async def test_who_gives_up_leaves_its_place_to_others() -> None:
+    stage = Stage()
+    tasks = await stage.waiting(("a", Tier.HIGH, 5), ("b", Tier.STANDARD, 5))
+    tasks[1].cancel()
+    await asyncio.sleep(0)
+    stage.release.set()
+    tasks[0].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert stage.order == ["first", "b"]
+    assert stage.concurrency._gate("digits").under_way == 0
+
+
+async def test_a_call_cancelled_in_the_moment_of_its_turn_gives_it_back() -> None:
+    stage = Stage()
+    tasks = await stage.waiting(("a", Tier.STANDARD, 5), ("b", Tier.STANDARD, 5))
+    gate = stage.concurrency._gate("digits")
+    stage.release.set()
+    gate.leave()
+    tasks[1].cancel()
+    gate.under_way += 1  # As `first` will give its own back.
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert "a" not in stage.order and "b" in stage.order
+    assert gate.under_way == 0
+
+
+async def test_each_model_has_a_limit_of_its_own() -> None:
+    stage = Stage()
+    tasks = await stage.waiting()
+    assert not stage.concurrency.is_free("digits")
+    assert stage.concurrency.is_free("cats")
+    stage.release.set()
+    await tasks[0]
