@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.call import Headers, no_headers
 from gateway.errors import LimitExceeded, Overloaded
+from gateway.metrics.cells import Add, adding, observing
 from gateway.metrics.observation import OK, CallObservation, outcome_of
 from gateway.metrics.settings import MetricsSettings
 from gateway.metrics.watchers import CallWatchers
@@ -50,14 +51,15 @@ class PrometheusMetrics:
         self._calls = _Calls(registry)
         self._calls.lost.inc(lost)
         self._calls.most.set(limits.max_in_flight)
+        self._begin, self._in_flight = adding(self._calls.started), adding(self._calls.in_flight)
         self._by_outcome = _ByOutcome(registry)
         self._by_model = _ByModel(registry)
         self._by_tenant = _ByTenant(registry)
 
     def observe(self, headers: Headers = no_headers) -> CallObservation:
         """Measure a call from entry to exit; an exception that leaves the block is its outcome."""
-        self._calls.started.inc()
-        self._calls.in_flight.inc()
+        self._begin(1)
+        self._in_flight(1)
         return self._watchers.observe(self._record, headers)
 
     @contextmanager
@@ -82,7 +84,7 @@ class PrometheusMetrics:
         self._by_tenant.record(observation, outcome, self._max_tenants)
         if observation.error is not None:
             self._count_refusal(observation.model, observation.error)
-        self._calls.in_flight.dec()
+        self._in_flight(-1)
         self._watchers.ended(observation, outcome, ended)
 
     def _count_refusal(self, model: str, error: BaseException) -> None:
@@ -129,7 +131,7 @@ class _ByOutcome:
             buckets=BUCKETS_S,
             registry=registry,
         )
-        self._children: dict[tuple[str, str, str], dict[str, Histogram]] = {}
+        self._children: dict[tuple[str, str, str], dict[str, Add]] = {}
 
     def record(self, observation: CallObservation, outcome: str, ended: float) -> None:
         key = (observation.model, observation.version, outcome)
@@ -138,14 +140,14 @@ class _ByOutcome:
             children = self._children[key] = {}
         before = observation.started
         for stage, at in observation.stages:
-            self._child(children, stage, key).observe(at - before)
+            self._child(children, stage, key)(at - before)
             before = at
-        self._child(children, TOTAL, key).observe(ended - observation.started)
+        self._child(children, TOTAL, key)(ended - observation.started)
 
-    def _child(self, children: dict[str, Histogram], stage: str, key: tuple[str, str, str]) -> Histogram:
+    def _child(self, children: dict[str, Add], stage: str, key: tuple[str, str, str]) -> Add:
         child = children.get(stage)
         if child is None:
-            child = children[stage] = self._histogram.labels(stage, *key)
+            child = children[stage] = observing(self._histogram.labels(stage, *key), BUCKETS_S)
         return child
 
 
@@ -181,31 +183,30 @@ class _ByModel:
         self._response_bytes = Counter(
             "tidegate_response_bytes_total", "Bytes of serialized answers.", ("model",), registry=registry
         )
-        self._statuses: dict[tuple[str, str], Counter] = {}
-        self._sums: dict[str, tuple[Counter, Counter, Counter]] = {}
+        self._statuses: dict[tuple[str, str], Add] = {}
+        self._sums: dict[str, tuple[Add, Add, Add]] = {}
 
     def record(self, observation: CallObservation, outcome: str) -> None:
         model = observation.model
         status = (model, observation.cache.value)
         counter = self._statuses.get(status)
         if counter is None:
-            counter = self._statuses[status] = self._cache.labels(*status)
-        counter.inc()
+            counter = self._statuses[status] = adding(self._cache.labels(*status))
+        counter(1)
         if not observation.request_bytes:
             return
         sums = self._sums.get(model)
         if sums is None:
-            labelled = (
-                self._images.labels(model),
-                self._request_bytes.labels(model),
-                self._response_bytes.labels(model),
+            sums = self._sums[model] = (
+                adding(self._images.labels(model)),
+                adding(self._request_bytes.labels(model)),
+                adding(self._response_bytes.labels(model)),
             )
-            sums = self._sums[model] = labelled
         images, request_bytes, response_bytes = sums
-        request_bytes.inc(observation.request_bytes)
-        response_bytes.inc(observation.response_bytes)
+        request_bytes(observation.request_bytes)
+        response_bytes(observation.response_bytes)
         if outcome == OK:
-            images.inc(observation.images)
+            images(observation.images)
 
 
 class _ByTenant:
@@ -221,8 +222,8 @@ class _ByTenant:
             ("tenant",),
             registry=registry,
         )
-        self._tenants: dict[str, Counter] = {}
-        self._outcomes: dict[tuple[str, str], Counter] = {}
+        self._tenants: dict[str, Add] = {}
+        self._outcomes: dict[tuple[str, str], Add] = {}
 
     def record(self, observation: CallObservation, outcome: str, most: int) -> None:
         tenant = observation.tenant or NO_TENANT
@@ -230,14 +231,14 @@ class _ByTenant:
         if images is None:
             if len(self._tenants) >= most and tenant != NO_TENANT:
                 tenant = OTHER_TENANTS
-            images = self._tenants.setdefault(tenant, self._images.labels(tenant))
+            images = self._tenants.setdefault(tenant, adding(self._images.labels(tenant)))
         key = (tenant, outcome)
         calls = self._outcomes.get(key)
         if calls is None:
-            calls = self._outcomes[key] = self._calls.labels(*key)
-        calls.inc()
+            calls = self._outcomes[key] = adding(self._calls.labels(*key))
+        calls(1)
         if outcome == OK:
-            images.inc(observation.images)
+            images(observation.images)
 
 
 def _live(registry: CollectorRegistry, name: str, documentation: str) -> Gauge:
