@@ -84,7 +84,7 @@ def _measured(endpoints: Mapping[str, Endpoint], runs: int, seconds: float) -> d
     for run in range(runs + 1):  # The first is thrown away: its calls are slow.
         for letter, workload in workloads.items():
             for name, endpoint in _from(run, list(endpoints.items())):
-                sample = drivers.over_grpc(_asking(endpoint, workload.cached), workload, _CONCURRENCY, seconds)
+                sample = drivers.over_grpc(_asking(endpoint, letter == "H"), workload, _CONCURRENCY, seconds)
                 if run:
                     used.setdefault((letter, name), []).append(sample.cpu_ms["gateway"] * 1_000)
                 drivers.settle()
