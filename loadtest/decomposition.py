@@ -1,6 +1,7 @@
 """Where a request's time went: the client's percentile, in parts that the server measured for itself.
 
-Percentiles do not add up as means do, so that the sum of the parts is compared with the client's figure and not forced to it.
+Percentiles do not add up as means do, so that the sum of the parts is compared with the client's figure and not forced
+to it.
 """
 
 from dataclasses import dataclass
@@ -50,8 +51,8 @@ def decompose(run: Measured, server: ServerSide, fraction: float) -> Decompositi
     - gateway: the percentiles of its stages before Triton, and what its calls took beside all stages, at the mean;
     - Triton: the percentile of the stage `upstream`, split by `_within`.
 
-    A call takes no longer in the gateway than at the client, and no longer in Triton than in the gateway, so that neither do the
-    percentiles: this bounds those that are interpolated.
+    A call takes no longer in the gateway than at the client, and no longer in Triton than in the gateway, so that
+    neither do the percentiles: this bounds those that are interpolated.
     """
     calls = server.calls
     if not calls or not run.answered:
@@ -77,8 +78,8 @@ def decompose(run: Measured, server: ServerSide, fraction: float) -> Decompositi
 def _within(server: ServerSide, mean_s: float, seconds: float) -> dict[str, float]:
     """What Triton did in so much of the stage `upstream`.
 
-    Triton publishes sums, and so means, of queue and compute, and no percentiles. What is over the mean of the stage counts as
-    queue, where a wait has its tail; what is under it is split as the means are.
+    Triton publishes sums, and so means, of queue and compute, and no percentiles. What is over the mean of the stage
+    counts as queue, where a wait has its tail; what is under it is split as the means are.
     """
     requests = server.triton["requests"]
     if not requests:

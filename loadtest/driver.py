@@ -1,4 +1,4 @@
-"""Locust as a library: users are started once, in this process or in workers, and then told of one run after another."""
+"""Locust as a library: users are started once, here or in worker processes, and then told of one run after another."""
 
 import subprocess
 import sys

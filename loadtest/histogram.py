@@ -1,4 +1,4 @@
-"""Latencies in buckets that grow by 1 %, so that counts of many processes add up and percentiles are exact to half of that."""
+"""Latencies in buckets that grow by 1 %: counts of many processes add up, and percentiles are exact to half of that."""
 
 import math
 from collections import Counter

@@ -1,7 +1,7 @@
 """For `locust`. For example: `locust -f loadtest/locustfile.py --headless -u 16 -t 30s`.
 
-TIDEGATE_LOAD_KIND and TIDEGATE_LOAD_TENANTS say what the users send; TIDEGATE_LOAD_SHAPE names a shape, in place of `-u` and
-`-t`.
+TIDEGATE_LOAD_KIND and TIDEGATE_LOAD_TENANTS say what the users send; TIDEGATE_LOAD_SHAPE names a shape, in place of
+`-u` and `-t`.
 """
 
 from loadtest.settings import LoadSettings

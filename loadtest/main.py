@@ -31,7 +31,8 @@ def main(arguments: Sequence[str]) -> int:
         report = write_report(results, results.settings.out)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        return _complain(f"TIDEGATE_LOAD_{'__'.join(map(str, first['loc'])).upper()}: {first['msg']}", _BAD_INPUT)
+        name = f"TIDEGATE_LOAD_{str(first['loc'][0]).upper()}" if first["loc"] else "TIDEGATE_LOAD_…"
+        return _complain(f"{name}: {first['msg'].removeprefix('Value error, ')}", _BAD_INPUT)
     except LoadError as error:
         return _complain(str(error), _BAD_INPUT if isinstance(error, BadLoad) else _FAILURE)
     except OSError as error:

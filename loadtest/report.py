@@ -61,7 +61,8 @@ def _summary(results: Results) -> str:
     arrivals = f"{settings.arrivals}" + (f", {settings.shape}" if settings.shape else "")
     facts = {
         "Model": settings.model,
-        "Requests": f"{settings.kind}, {settings.batch_size} images each, {arrivals} arrivals on {settings.connections} connections",
+        "Requests": f"{settings.kind}, {settings.batch_size} images each",
+        "Arrivals": f"{arrivals}, on {settings.connections} connections",
         "Rate": f"{best.client.rate:.4g}/s intended, {best.client.throughput:.4g}/s answered",
         "Images": f"{best.client.images / best.client.duration_s:.4g}/s",
         "Duration": f"{best.client.duration_s:.4g} s",
@@ -109,8 +110,8 @@ def _runs(results: Results) -> str:
 
 def _sentences(run: Run) -> str:
     return "".join(f"<p>{escape(each.sentence())}</p>" for each in run.decompositions) + (
-        "<p>The parts are the server's own figures. Percentiles do not add up as means do: the sum is off by the share in "
-        "brackets.</p>"
+        "<p>The parts are the server's own figures. Percentiles do not add up as means do: the sum is off by the share "
+        "in brackets.</p>"
     )
 
 
@@ -178,7 +179,7 @@ def _parts(run: Run) -> str:
         widths = [each.parts.get(name, 0.0) * 1_000 for each in shown]
         axes.barh(labels, widths, left=left, label=name)
         left = [begin + width for begin, width in zip(left, widths, strict=True)]
-    axes.plot([each.client_s * 1_000 for each in shown], labels, "k|", markersize=24, label="client")
+    axes.plot([each.client_s * 1_000 for each in shown], labels, "k|", markersize=24, label="as the client measured it")
     axes.set(xlabel="ms")
     axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.3))
     return _svg(figure, "parts")

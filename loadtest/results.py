@@ -59,8 +59,8 @@ class Run:
             notes.append(f"p99 is the client's own by {late * 1_000:.3g} ms: that late were requests sent")
         if self.server is not None and abs(self.server.calls - client.answered) > max(2, _FOREIGN * client.answered):
             notes.append(
-                f"the server answered {self.server.calls:.0f} calls and this client had {client.answered} answers: others "
-                "used it too, or it counts not all of its workers"
+                f"the server answered {self.server.calls:.0f} calls and this client had {client.answered} answers: "
+                "others used it too, or it counts not all of its workers"
             )
         return notes
 

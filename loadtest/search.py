@@ -23,7 +23,8 @@ class Verdict(Protocol):
 def find_max(run: Callable[[float], Verdict], first: float, *, max_rate: float, precision: float) -> float | None:
     """Double or halve until one rate holds and another does not, then halve the distance between the two.
 
-    A rate that misses closely is tried again. The rate that is found must hold twice: else one lower by `precision` is tried.
+    A rate that misses closely is tried again. The rate that is found must hold twice: else one lower by `precision` is
+    tried.
 
     Args:
         run: Make a run at a rate.

@@ -1,4 +1,4 @@
-"""A connection that sends requests as one tenant. Locust's gevent is under both: nothing of this shares a process with asyncio."""
+"""A connection that sends requests as one tenant, on Locust's gevent: nothing of this shares a process with asyncio."""
 
 import itertools
 import secrets

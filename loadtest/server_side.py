@@ -60,7 +60,8 @@ class Stage:
         """Seconds that a fraction of so many calls did not exceed, interpolated in its bucket.
 
         Args:
-            calls: Those that did not come here took no time. In the lowest bucket, which tells nothing more, it is the mean.
+            calls: Those that did not come here took no time. In the lowest bucket, which tells nothing more, it is
+                the mean.
         """
         rank = fraction * calls - (calls - self.count)
         if rank <= 0 or not self.count:

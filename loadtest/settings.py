@@ -2,8 +2,9 @@
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, TypeAdapter, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from loadtest.errors import BadLoad
@@ -60,7 +61,8 @@ class LoadSettings(BaseSettings):
         grpc: host:port of the server's gRPC endpoint, as are `http` and `metrics` of the others.
         tls: Speak TLS to `grpc` and `http`.
         tls_ca: A PEM file with certificates to trust; None: the system's.
-        tls_name: The name that the server's certificate is for, where that is not the host's. Over REST no name is checked then.
+        tls_name: The name that the server's certificate is for, where that is not the host's. Over REST no name is
+            checked then.
         tls_certificate: Shown to a server that asks for one, with `tls_key`.
         key: An API key with the scope `infer`; with `read`, the report shows the batches too.
         tenants: A JSON file with a list of tenants, who then share the load in place of the one key.
@@ -121,6 +123,12 @@ class LoadSettings(BaseSettings):
     precision: float = Field(default=0.05, gt=0, le=1)
     workers: int = Field(default=1, ge=1, le=64)
     out: Path = Path(".tidegate/load")
+
+    @model_validator(mode="after")
+    def _each_worker_has_a_connection(self) -> Self:
+        if self.connections < self.workers:
+            raise ValueError(f"{self.workers} workers need as many connections, and there are {self.connections}")
+        return self
 
     def sharing(self) -> tuple[Tenant, ...]:
         """Who makes the load: the tenants of the file, or the one key.

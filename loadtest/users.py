@@ -19,7 +19,7 @@ from loadtest.trials import Trial, Trials
 
 
 class Images(User):
-    """Sends the requests of one key, or those of several tenants by their shares, each over gRPC or REST as its kind is.
+    """Sends the requests of one key, or of several tenants by their shares, each over gRPC or REST as its kind is.
 
     Attributes:
         trials: The runs of `tidegate load`; None under `locust`, whose runs and figures are its own.

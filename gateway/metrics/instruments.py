@@ -3,14 +3,16 @@
 The labels are stages, outcomes, reasons, and names of served models and of tenants: never a caller's text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from gateway.call import Headers, no_headers
+from gateway.call import CacheStatus, Headers, no_headers
 from gateway.errors import LimitExceeded, Overloaded
+from gateway.metrics.cells import Add, adding, observing
 from gateway.metrics.observation import OK, CallObservation, outcome_of
 from gateway.metrics.settings import MetricsSettings
 from gateway.metrics.watchers import CallWatchers
@@ -23,6 +25,8 @@ BUCKETS_S = (
     0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0,
 )  # fmt: skip
 STREAM_BUCKETS_S = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0)
+
+_MAX_SERIES = 10_000
 
 # No tenant has such a name.
 NO_TENANT = "_none"
@@ -45,19 +49,22 @@ class PrometheusMetrics:
         Args:
             lost: Calls that the predecessor had begun and not ended when it died.
         """
-        self._max_tenants = settings.max_tenants
         self._watchers = watchers
         self._calls = _Calls(registry)
         self._calls.lost.inc(lost)
         self._calls.most.set(limits.max_in_flight)
+        self._begin, self._in_flight = adding(self._calls.started), adding(self._calls.in_flight)
         self._by_outcome = _ByOutcome(registry)
         self._by_model = _ByModel(registry)
         self._by_tenant = _ByTenant(registry)
+        self._max_tenants = settings.max_tenants
+        self._tenants: set[str] = set()
+        self._series: dict[tuple[str, str, str, CacheStatus, str | None], _Series] = {}
 
     def observe(self, headers: Headers = no_headers) -> CallObservation:
         """Measure a call from entry to exit; an exception that leaves the block is its outcome."""
-        self._calls.started.inc()
-        self._calls.in_flight.inc()
+        self._begin(1)
+        self._in_flight(1)
         return self._watchers.observe(self._record, headers)
 
     @contextmanager
@@ -77,13 +84,35 @@ class PrometheusMetrics:
 
     def _record(self, observation: CallObservation, outcome: str) -> None:
         ended = perf_counter()
-        self._by_outcome.record(observation, outcome, ended)
-        self._by_model.record(observation, outcome)
-        self._by_tenant.record(observation, outcome, self._max_tenants)
+        key = (observation.model, observation.version, outcome, observation.cache, observation.tenant)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = self._series_of(*key)
+        series.record(observation, ended)
         if observation.error is not None:
             self._count_refusal(observation.model, observation.error)
-        self._calls.in_flight.dec()
+        self._in_flight(-1)
         self._watchers.ended(observation, outcome, ended)
+
+    def _series_of(self, model: str, version: str, outcome: str, cache: CacheStatus, tenant: str | None) -> "_Series":
+        """Forgets the others when they are many: tenants come and go."""
+        if len(self._series) >= _MAX_SERIES:
+            self._series.clear()
+        label = self._label_of(tenant)
+        return _Series(
+            stages=self._by_outcome.stages(model, version, outcome),
+            once=(*self._by_model.once(model, cache), self._by_tenant.calls(label, outcome)),
+            sizes=self._by_model.sizes(model),
+            images=(self._by_model.images(model), self._by_tenant.images(label)) if outcome == OK else (),
+        )
+
+    def _label_of(self, tenant: str | None) -> str:
+        if tenant is None:
+            return NO_TENANT
+        if tenant not in self._tenants and len(self._tenants) >= self._max_tenants:
+            return OTHER_TENANTS
+        self._tenants.add(tenant)
+        return tenant
 
     def _count_refusal(self, model: str, error: BaseException) -> None:
         if isinstance(error, Overloaded):
@@ -129,24 +158,14 @@ class _ByOutcome:
             buckets=BUCKETS_S,
             registry=registry,
         )
-        self._children: dict[tuple[str, str, str], dict[str, Histogram]] = {}
+        self._stages: dict[tuple[str, str, str], _Stages] = {}
 
-    def record(self, observation: CallObservation, outcome: str, ended: float) -> None:
-        key = (observation.model, observation.version, outcome)
-        children = self._children.get(key)
-        if children is None:
-            children = self._children[key] = {}
-        before = observation.started
-        for stage, at in observation.stages:
-            self._child(children, stage, key).observe(at - before)
-            before = at
-        self._child(children, TOTAL, key).observe(ended - observation.started)
-
-    def _child(self, children: dict[str, Histogram], stage: str, key: tuple[str, str, str]) -> Histogram:
-        child = children.get(stage)
-        if child is None:
-            child = children[stage] = self._histogram.labels(stage, *key)
-        return child
+    def stages(self, model: str, version: str, outcome: str) -> "_Stages":
+        """By name; calls that differ in other labels share them."""
+        key = (model, version, outcome)
+        if key not in self._stages:
+            self._stages[key] = _Stages(lambda stage: observing(self._histogram.labels(stage, *key), BUCKETS_S))
+        return self._stages[key]
 
 
 def certificate_expiry() -> Gauge:
@@ -181,35 +200,22 @@ class _ByModel:
         self._response_bytes = Counter(
             "tidegate_response_bytes_total", "Bytes of serialized answers.", ("model",), registry=registry
         )
-        self._statuses: dict[tuple[str, str], Counter] = {}
-        self._sums: dict[str, tuple[Counter, Counter, Counter]] = {}
 
-    def record(self, observation: CallObservation, outcome: str) -> None:
-        model = observation.model
-        status = (model, observation.cache.value)
-        counter = self._statuses.get(status)
-        if counter is None:
-            counter = self._statuses[status] = self._cache.labels(*status)
-        counter.inc()
-        if not observation.request_bytes:
-            return
-        sums = self._sums.get(model)
-        if sums is None:
-            labelled = (
-                self._images.labels(model),
-                self._request_bytes.labels(model),
-                self._response_bytes.labels(model),
-            )
-            sums = self._sums[model] = labelled
-        images, request_bytes, response_bytes = sums
-        request_bytes.inc(observation.request_bytes)
-        response_bytes.inc(observation.response_bytes)
-        if outcome == OK:
-            images.inc(observation.images)
+    def once(self, model: str, cache: CacheStatus) -> tuple[Add]:
+        """What counts each call."""
+        return (adding(self._cache.labels(model, cache.value)),)
+
+    def sizes(self, model: str) -> tuple[Add, Add]:
+        """What counts the bytes of requests, and of answers."""
+        return adding(self._request_bytes.labels(model)), adding(self._response_bytes.labels(model))
+
+    def images(self, model: str) -> Add:
+        """What counts the images of answered calls."""
+        return adding(self._images.labels(model))
 
 
 class _ByTenant:
-    """What tenants use; the first so many a worker sees have labels of their own."""
+    """What tenants use."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._calls = Counter(
@@ -221,23 +227,58 @@ class _ByTenant:
             ("tenant",),
             registry=registry,
         )
-        self._tenants: dict[str, Counter] = {}
-        self._outcomes: dict[tuple[str, str], Counter] = {}
 
-    def record(self, observation: CallObservation, outcome: str, most: int) -> None:
-        tenant = observation.tenant or NO_TENANT
-        images = self._tenants.get(tenant)
-        if images is None:
-            if len(self._tenants) >= most and tenant != NO_TENANT:
-                tenant = OTHER_TENANTS
-            images = self._tenants.setdefault(tenant, self._images.labels(tenant))
-        key = (tenant, outcome)
-        calls = self._outcomes.get(key)
-        if calls is None:
-            calls = self._outcomes[key] = self._calls.labels(*key)
-        calls.inc()
-        if outcome == OK:
-            images.inc(observation.images)
+    def calls(self, tenant: str, outcome: str) -> Add:
+        """What counts the calls of a tenant."""
+        return adding(self._calls.labels(tenant, outcome))
+
+    def images(self, tenant: str) -> Add:
+        """What counts the images of its answered calls."""
+        return adding(self._images.labels(tenant))
+
+
+class _Stages(dict[str, Add]):
+    """What counts the time of a stage, by its name, made when it is first asked for."""
+
+    def __init__(self, of: Callable[[str], Add]) -> None:
+        self._of = of
+
+    def __missing__(self, stage: str) -> Add:
+        self[stage] = add = self._of(stage)
+        return add
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """What calls that have all their labels in common are added to: looked up once a call.
+
+    Attributes:
+        stages: The time of each stage, by its name.
+        once: Calls.
+        sizes: Bytes of requests, and of answers.
+        images: Images; empty where the calls were not answered.
+    """
+
+    stages: _Stages
+    once: tuple[Add, ...]
+    sizes: tuple[Add, Add]
+    images: tuple[Add, ...]
+
+    def record(self, observation: CallObservation, ended: float) -> None:
+        """Add a call."""
+        stages = self.stages
+        before = observation.started
+        for stage, at in observation.stages:
+            stages[stage](at - before)
+            before = at
+        stages[TOTAL](ended - observation.started)
+        for add in self.once:
+            add(1)
+        if observation.request_bytes:
+            self.sizes[0](observation.request_bytes)
+            self.sizes[1](observation.response_bytes)
+            for add in self.images:
+                add(observation.images)
 
 
 def _live(registry: CollectorRegistry, name: str, documentation: str) -> Gauge:

@@ -2,14 +2,24 @@
 
 import asyncio
 from importlib.metadata import version
+from random import random
 from types import TracebackType
 
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
+from opentelemetry.trace import (
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    get_current_span,
+    set_span_in_context,
+)
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway.call import Headers
@@ -33,6 +43,7 @@ class Traces:
             worker: This process's number.
         """
         assert settings.endpoint is not None
+        self._sample = settings.sample
         resource = Resource.create(
             {
                 "service.name": settings.service_name,
@@ -40,9 +51,7 @@ class Traces:
                 "service.instance.id": str(worker),
             }
         )
-        self._provider = TracerProvider(
-            ParentBased(TraceIdRatioBased(settings.sample)), resource, shutdown_on_exit=False
-        )
+        self._provider = TracerProvider(ParentBased(ALWAYS_ON), resource, shutdown_on_exit=False)
         exporter = OTLPSpanExporter(settings.endpoint, timeout=_EXPORT_S)
         self._provider.add_span_processor(
             BatchSpanProcessor(
@@ -56,8 +65,10 @@ class Traces:
 
     def observe(self, ended: Ended, headers: Headers) -> CallObservation | None:
         """The observation of a call whose trace is kept; None where it is not."""
-        carrier = {name: value for name in ("traceparent", "tracestate") if (value := headers(name)) is not None}
-        span = self._tracer.start_span(_CALL, _W3C.extract(carrier), SpanKind.SERVER)
+        parent = _parent(headers)
+        if parent is None and random() >= self._sample:
+            return None  # Most calls: the library makes no span for them.
+        span = self._tracer.start_span(_CALL, parent, SpanKind.SERVER)
         return _TracedObservation(ended, self._tracer, span) if span.is_recording() else None
 
     async def close(self) -> None:
@@ -110,3 +121,12 @@ class _TracedObservation(CallObservation):
         carrier: dict[str, str] = {}
         _W3C.inject(carrier, set_span_in_context(self._stage))
         outgoing.set(tuple(carrier.items()))
+
+
+def _parent(headers: Headers) -> Context | None:
+    """The caller's W3C context; None where there is none, or it cannot be read."""
+    traceparent = headers("traceparent")
+    if traceparent is None:
+        return None
+    context = _W3C.extract({"traceparent": traceparent, "tracestate": headers("tracestate") or ""})
+    return context if get_current_span(context).get_span_context().is_valid else None

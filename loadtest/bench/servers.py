@@ -40,7 +40,7 @@ def compared(models: Path, work: Path, workers: int) -> Iterator[dict[str, Endpo
     for model in models.iterdir():
         shutil.copytree(model, repository / model.name)
     with ExitStack() as stack:
-        gateway, triton = stack.enter_context(_gateway(repository, work / "state", workers))
+        gateway, triton = stack.enter_context(gateway(repository, work / "state", workers))
         endpoints = {
             "gateway": gateway,
             "cached": Endpoint("cached", gateway.grpc, gateway.rest, _less(gateway.headers), gateway.pids),
@@ -57,7 +57,7 @@ def _less(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def _gateway(repository: Path, state: Path, workers: int) -> Iterator[tuple[Endpoint, Endpoint]]:
+def gateway(repository: Path, state: Path, workers: int) -> Iterator[tuple[Endpoint, Endpoint]]:
     settings = {
         "HTTP_PORT": "0",
         "GRPC_PORT": "0",
@@ -74,19 +74,19 @@ def _gateway(repository: Path, state: Path, workers: int) -> Iterator[tuple[Endp
         )
     try:
         addresses = state / "endpoints.json"
-        _wait(addresses.exists, up, state / "log")
+        wait(addresses.exists, up, state / "log")
         where = json.loads(addresses.read_text())
         headers = {"authorization": f"Bearer {(state / 'dev-key').read_text()}", **_NOT_CACHED}
         pids = _processes(up.pid)
         triton = Endpoint("direct", _triton_address(state / "log"), pids={"triton": pids["triton"]})
         yield Endpoint("gateway", where["grpc"], where["http"], headers, pids), triton
     finally:
-        _stop(up)
+        stop(up)
 
 
 @contextmanager
 def _relay(triton: Endpoint) -> Iterator[Endpoint]:
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen([sys.executable, "-m", "loadtest.bench.relay", str(port), triton.grpc], cwd=_ROOT)
     try:
         address = f"127.0.0.1:{port}"
@@ -94,12 +94,12 @@ def _relay(triton: Endpoint) -> Iterator[Endpoint]:
             grpc.channel_ready_future(channel).result(_START_S)
         yield Endpoint("relay", address, pids={**triton.pids, "relay": [process.pid]})
     finally:
-        _stop(process)
+        stop(process)
 
 
 @contextmanager
 def _nginx(triton: Endpoint, folder: Path) -> Iterator[Endpoint]:
-    port = _free_port()
+    port = free_port()
     folder.mkdir()
     (folder / "nginx.conf").write_text(
         f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log;\n"
@@ -112,10 +112,10 @@ def _nginx(triton: Endpoint, folder: Path) -> Iterator[Endpoint]:
     )
     process = subprocess.Popen(["nginx", "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"])
     try:
-        _wait(lambda: _answers(port), process, folder / "error.log")
+        wait(lambda: _answers(port), process, folder / "error.log")
         yield Endpoint("nginx", f"127.0.0.1:{port}", pids={**triton.pids, "nginx": _tree(process.pid)})
     finally:
-        _stop(process)
+        stop(process)
 
 
 def _processes(up: int) -> dict[str, list[int]]:
@@ -141,7 +141,7 @@ def _triton_address(log: Path) -> str:
     raise BenchFailed(f"{log} does not say where Triton is")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -152,7 +152,7 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+def wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _START_S
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -160,6 +160,6 @@ def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path
         time.sleep(0.05)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     process.wait(_STOP_S)

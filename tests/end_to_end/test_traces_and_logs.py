@@ -49,6 +49,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory, test_files: list[bytes]) ->
             _infer(server, 3, None, "")
             with pytest.raises(grpc.RpcError):
                 _infer(server, 4, _REFUSED, "01", model="nothing")
+            _infer(server, 5, "not a trace", "01")
             answer = httpx.post(
                 f"http://{server.http}/v1/models/digits/classify",
                 content=test_files[0],
@@ -124,16 +125,16 @@ def test_a_call_whose_caller_keeps_no_trace_has_none(traced: Traced) -> None:
 
 
 def test_a_call_has_one_line_in_the_log_without_key_or_payload(traced: Traced) -> None:
-    lines = _calls(traced.server, 5)
-    assert [line["request_id"] for line in lines] == ["call 1", "call 2", "call 3", "call 4", ""]
-    first, *_, refused, photograph = lines
+    lines = _calls(traced.server, 6)
+    assert [line["request_id"] for line in lines] == ["call 1", "call 2", "call 3", "call 4", "call 5", ""]
+    first, _, _, refused, unreadable, photograph = lines
     assert (first["model"], first["version"], first["outcome"], first["cache"]) == ("digits", "1", "ok", "miss")
     assert (first["tenant"], first["images"], first["trace_id"]) == (None, 1, _SAMPLED)
     assert list(first["stages_ms"]) == _STAGES
     assert 0 < sum(first["stages_ms"].values()) <= first["total_ms"] + 0.01
     assert first["request_bytes"] > 32 * 32 * 3 and first["response_bytes"] > 0
     assert (refused["outcome"], refused["model"]) == ("not_found", "unknown")
-    assert "trace_id" not in lines[1] and "trace_id" not in lines[2]
+    assert "trace_id" not in lines[1] and "trace_id" not in lines[2] and "trace_id" not in unreadable
     assert list(photograph["stages_ms"]) == [*_STAGES, "serialise"]
     assert traced.server.key not in traced.server.log
 

@@ -165,3 +165,54 @@ def test_exemplars_of_all_workers_are_read_and_half_written_ones_are_not(tmp_pat
 def test_without_traces_their_exporter_is_not_imported() -> None:
     code = "import gateway.server, sys; sys.exit('opentelemetry.exporter' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("written", ["in place", "by the library"])
+def test_numbers_written_in_place_are_those_of_the_library(tmp_path: Path, written: str) -> None:
+    """In a process of its own, because the library is told once where its files are; with labels that make a file grow."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _WRITE, str(tmp_path), written], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, f"prometheus_client is not what gateway/metrics/cells.py knows: {ended.stderr}"
+    counted = dict(line.split() for line in ended.stdout.splitlines())
+    assert counted.pop("series") == str(_SERIES)
+    assert counted == {"count": "3", "sum": "6.5", "le1": "1", "le2": "2", "inf": "3", "counter": "2.5", "gauge": "1"}
+
+
+_SERIES = 3_000
+_WRITE = f"""
+import sys
+from pathlib import Path
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.multiprocess import MultiProcessCollector
+from gateway.metrics.cells import adding, observing
+from gateway.metrics.workers import use_files
+
+folder = Path(sys.argv[1])
+use_files(folder, 0)
+histogram = Histogram("h", "", ("n",), buckets=(1, 2), registry=None)
+counter, gauge = Counter("c", "", registry=None), Gauge("g", "", registry=None, multiprocess_mode="livesum")
+first = histogram.labels("0")
+in_place = sys.argv[2] == "in place"
+observe, count, move = (
+    (observing(first, (1, 2)), adding(counter), adding(gauge)) if in_place else (first.observe, counter.inc, gauge.inc)
+)
+observe(1)
+for n in range(1, {_SERIES}):
+    histogram.labels(str(n))
+observe(2)
+observe(3.5)
+count(1)
+count(1.5)
+move(2)
+move(-1)
+registry = CollectorRegistry()
+MultiProcessCollector(registry, str(folder))
+for name, sample, labels in (
+    ("count", "h_count", {{"n": "0"}}), ("sum", "h_sum", {{"n": "0"}}), ("le1", "h_bucket", {{"n": "0", "le": "1.0"}}),
+    ("le2", "h_bucket", {{"n": "0", "le": "2.0"}}), ("inf", "h_bucket", {{"n": "0", "le": "+Inf"}}),
+    ("counter", "c_total", {{}}), ("gauge", "g", {{}}),
+):
+    print(name, f"{{registry.get_sample_value(sample, labels):g}}")
+print("series", sum(s.name == "h_count" for m in registry.collect() for s in m.samples))
+"""

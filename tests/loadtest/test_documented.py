@@ -33,7 +33,7 @@ def test_a_documented_command_works(command: str, server: Server, tmp_path: Path
         command = command.replace(shown, here)
     settings = {"OUT": str(tmp_path), **(_SEARCH if "--find-max" in command else _SHORT)}
     if "locust" in command:
-        settings["GRPC"] = server.grpc
+        settings |= {"GRPC": server.grpc, "DURATION_S": "3"}
     environment = {f"TIDEGATE_LOAD_{name}": value for name, value in settings.items()}
     ended = subprocess.run(
         ["bash", "-c", command],
