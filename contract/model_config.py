@@ -16,6 +16,8 @@ from contract.repository import LABELS, PREPROCESSING
 from contract.tensors import SCORES, DataType, TensorSpec
 
 IMAGE_BACKEND = "tidegate_image"
+# Torch would cost each process of photographs its start and its memory.
+_LOADED_WITH_IMAGES = (Format.OPENVINO, Format.ONNX)
 TORCHSCRIPT_OUTPUT = "OUTPUT__0"
 TENSORRT_OUTPUT = "output0"
 # With a single instance and a queue policy Triton stops looking ahead, and a request that comes just before the instance
@@ -75,8 +77,14 @@ def gpu_model_config(card: Card) -> ModelConfig:
     return config
 
 
-def encoded_model_config(card: Card, served: Format) -> ModelConfig:
-    """The config of the model that takes photographs and asks the model of tensors for the scores."""
+def encoded_model_config(card: Card, served: Format, *, gpu: bool = False) -> ModelConfig:
+    """The config of the model that takes photographs.
+
+    It runs the model of tensors in its own process where the format allows, and asks that model elsewhere.
+
+    Args:
+        gpu: The model of tensors is on a GPU, whose memory it should take once.
+    """
     config = _batching_config(card, card.encoded_name)
     config.backend = IMAGE_BACKEND
     config.default_model_filename = PREPROCESSING
@@ -90,6 +98,8 @@ def encoded_model_config(card: Card, served: Format) -> ModelConfig:
         "model_output": scores_output(served),
         **{name: str(value) for name, value in card.image_limits},
     }
+    if served in _LOADED_WITH_IMAGES and not gpu:
+        parameters["engine"] = served.value
     for key, value in parameters.items():
         config.parameters[key].string_value = value
     return config
