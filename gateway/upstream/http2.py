@@ -7,25 +7,12 @@ server over a plain connection needs: no server push, no priorities, no header t
 
 import asyncio
 from collections.abc import Callable
-from struct import Struct
 from typing import cast
 
 import grpc
 
-from gateway.upstream import headers
+from gateway.upstream import frames, headers
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_FRAME = Struct(">BHBBI")
-_SETTING = Struct(">HI")
-_NUMBER = Struct(">I")
-_MESSAGE = Struct(">BI")
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = (
-    *(0, 1, 3, 4, 5, 6, 7, 8, 9),
-)
-_END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
-_HEADER_TABLE_SIZE, _ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _MAX_FRAME = 1, 2, 3, 4, 5
-_CANCEL = 8
-_REFUSED = 7
 _DEFAULT_WINDOW = 65_535
 _DEFAULT_FRAME = 16_384
 _LARGEST_WINDOW = 2**31 - 1
@@ -36,11 +23,15 @@ _CREDIT = 1 << 20
 _MAX_HEADER_BYTES = 64 << 10
 
 
+class CallLost(Exception):
+    """A call has no answer because of its connection, or was given up."""
+
+
 class CallFailed(Exception):
     """A call ended with a status other than OK.
 
     Attributes:
-        code: Triton's, or the one that gRPC's clients give to what happened to the connection.
+        code: The server's, or the one that gRPC's clients give to what happened.
     """
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
@@ -50,7 +41,7 @@ class CallFailed(Exception):
 
 
 class _Call:
-    __slots__ = ("answer", "headers", "left", "parts", "received", "window")
+    __slots__ = ("answer", "left", "parts", "received", "window")
 
     def __init__(self, answer: "asyncio.Future[bytes]", body: memoryview | None, window: int) -> None:
         self.answer = answer
@@ -58,7 +49,6 @@ class _Call:
         self.window = window
         self.parts: list[bytes] = []
         self.received = 0
-        self.headers = b""
 
 
 class Http2Connection(asyncio.Protocol):
@@ -66,7 +56,6 @@ class Http2Connection(asyncio.Protocol):
 
     Attributes:
         open: Takes calls.
-        calls: How many are under way.
     """
 
     def __init__(self, max_message_bytes: int, keepalive_s: float, ping_timeout_s: float) -> None:
@@ -92,11 +81,6 @@ class Http2Connection(asyncio.Protocol):
         self.open = False
         self.closed = self._loop.create_future()
 
-    @property
-    def calls(self) -> int:
-        """How many are under way."""
-        return len(self._calls)
-
     async def call(self, block: bytes, request: bytes, timeout_s: float) -> bytes:
         """Make one call; cancelled, it is cancelled at the server.
 
@@ -104,7 +88,8 @@ class Http2Connection(asyncio.Protocol):
             block: Its headers.
 
         Raises:
-            CallFailed: It has no answer.
+            CallFailed: It was answered with another status than OK.
+            CallLost: It was not answered.
         """
         if len(self._calls) >= self._max_streams:
             raise CallFailed(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._max_streams} calls are on the connection")
@@ -123,7 +108,7 @@ class Http2Connection(asyncio.Protocol):
         """Give up every call."""
         for number, call in tuple(self._calls.items()):
             self._give_up(number)
-            _fail(call, grpc.StatusCode.UNAVAILABLE, "given up")
+            _end(call, CallLost("it was given up"))
 
     def close(self) -> None:
         """Close it; calls under way fail."""
@@ -134,10 +119,10 @@ class Http2Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        settings = ((_HEADER_TABLE_SIZE, 0), (_ENABLE_PUSH, 0), (_INITIAL_WINDOW, _LARGEST_WINDOW))
-        payload = b"".join(_SETTING.pack(*setting) for setting in settings)
-        update = _frame(_WINDOW_UPDATE, 0, 0, _NUMBER.pack(_LARGEST_WINDOW - _DEFAULT_WINDOW))
-        self._transport.write(_PREFACE + _frame(_SETTINGS, 0, 0, payload) + update)
+        settings = ((frames.HEADER_TABLE_SIZE, 0), (frames.ENABLE_PUSH, 0), (frames.INITIAL_WINDOW, _LARGEST_WINDOW))
+        payload = b"".join(frames.SETTING.pack(*setting) for setting in settings)
+        update = frames.frame(frames.WINDOW_UPDATE, 0, 0, frames.NUMBER.pack(_LARGEST_WINDOW - _DEFAULT_WINDOW))
+        self._transport.write(frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0, payload) + update)
         self._heard_at = self._loop.time()
         self._keepalive = self._loop.call_later(self._keepalive_s, self._keep_alive)
         self.open = True
@@ -148,7 +133,7 @@ class Http2Connection(asyncio.Protocol):
             self._keepalive.cancel()
         calls, self._calls, self._waiting = self._calls, {}, {}
         for call in calls.values():
-            _fail(call, grpc.StatusCode.UNAVAILABLE, "the connection was lost")
+            _end(call, CallLost("the connection was lost"))
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -165,17 +150,17 @@ class Http2Connection(asyncio.Protocol):
             data = self._rest + data
         position, size = 0, len(data)
         try:
-            while size - position >= _FRAME.size:
-                high, low, kind, flags, number = _FRAME.unpack_from(data, position)
-                start = position + _FRAME.size
+            while size - position >= frames.FRAME.size:
+                high, low, kind, flags, number = frames.FRAME.unpack_from(data, position)
+                start = position + frames.FRAME.size
                 end = start + (high << 16 | low)
                 if end - start > _DEFAULT_FRAME:
-                    raise _ProtocolBroken(f"a frame of {end - start} bytes")
+                    raise frames.ProtocolBroken(f"a frames.frame of {end - start} bytes")
                 if end > size:
                     break
                 self._received(kind, flags, number & _ID_BITS, data[start:end])
                 position = end
-        except (_ProtocolBroken, headers.HPACKError, IndexError, ValueError):
+        except (frames.ProtocolBroken, headers.HPACKError, IndexError, ValueError):
             # A connection that is out of step cannot be put right; its calls are asked again elsewhere.
             self.close()
             return
@@ -189,14 +174,21 @@ class Http2Connection(asyncio.Protocol):
         self._next_id += 2
         if self._next_id > _LAST_STREAM:
             self.open = False
-        size = _MESSAGE.size + len(request)
-        head = _frame(_HEADERS, _END_HEADERS, number, block)
-        prefix = _MESSAGE.pack(0, len(request))
+        size = frames.MESSAGE.size + len(request)
+        head = frames.frame(frames.HEADERS, frames.END_HEADERS, number, block)
+        prefix = frames.MESSAGE.pack(0, len(request))
         if size <= min(self._max_frame, self._window, self._initial_window) and self._writable and not self._waiting:
             self._window -= size
             self._calls[number] = _Call(answer, None, self._initial_window - size)
             self._transport.write(
-                b"".join((head, _FRAME.pack(size >> 16, size & 0xFFFF, _DATA, _END_STREAM, number), prefix, request))
+                b"".join(
+                    (
+                        head,
+                        frames.FRAME.pack(size >> 16, size & 0xFFFF, frames.DATA, frames.END_STREAM, number),
+                        prefix,
+                        request,
+                    )
+                )
             )
             return number
         call = _Call(answer, memoryview(prefix + request), self._initial_window)
@@ -214,30 +206,38 @@ class Http2Connection(asyncio.Protocol):
 
     def _send(self, number: int, call: _Call) -> None:
         assert self._transport is not None and call.left is not None
-        frames: list[bytes | memoryview] = []
+        parts: list[bytes | memoryview] = []
         while call.left is not None and (size := min(len(call.left), self._max_frame, self._window, call.window)) > 0:
             part, rest = call.left[:size], call.left[size:]
             call.left = rest or None
             self._window -= size
             call.window -= size
-            flags = 0 if rest else _END_STREAM
-            frames += (_FRAME.pack(size >> 16, size & 0xFFFF, _DATA, flags, number), part)
+            flags = 0 if rest else frames.END_STREAM
+            parts += (frames.FRAME.pack(size >> 16, size & 0xFFFF, frames.DATA, flags, number), part)
         if call.left is None:
             del self._waiting[number]
-        if frames:
-            self._transport.writelines(frames)
+        if parts:
+            self._transport.writelines(parts)
 
     def _give_up(self, number: int) -> None:
-        if self._calls.pop(number, None) is None or self._transport is None:
-            return
+        if number in self._calls and self._transport is not None:
+            self._transport.write(frames.frame(frames.RST_STREAM, 0, number, frames.NUMBER.pack(frames.CANCEL)))
+            self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        del self._calls[number]
         self._waiting.pop(number, None)
-        self._transport.write(_frame(_RST_STREAM, 0, number, _NUMBER.pack(_CANCEL)))
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if not self.open and not self._calls and self._transport is not None:
+            self._transport.close()
 
     def _expire(self, number: int) -> None:
         call = self._calls.get(number)
         self._give_up(number)
         if call is not None:
-            _fail(call, grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            _end(call, CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
     def _keep_alive(self) -> None:
         """Ask a server that is silent with calls under way whether it is there; without an answer it is not."""
@@ -246,7 +246,7 @@ class Http2Connection(asyncio.Protocol):
         if not self._calls or quiet_s < self._keepalive_s:
             wait_s = self._keepalive_s if not self._calls else self._keepalive_s - quiet_s
         elif quiet_s < self._keepalive_s + self._ping_timeout_s:
-            self._transport.write(_frame(_PING, 0, 0, bytes(8)))
+            self._transport.write(frames.frame(frames.PING, 0, 0, bytes(8)))
             wait_s = self._keepalive_s + self._ping_timeout_s - quiet_s
         else:
             self.close()
@@ -256,97 +256,101 @@ class Http2Connection(asyncio.Protocol):
     # Receiving.
 
     def _received(self, kind: int, flags: int, number: int, payload: bytes) -> None:
-        if self._block is not None and kind != _CONTINUATION:
-            raise _ProtocolBroken("a header block is interrupted")
-        if kind == _DATA:
+        if self._block is not None and kind != frames.CONTINUATION:
+            raise frames.ProtocolBroken("a header block is interrupted")
+        if kind == frames.DATA:
             self._on_data(number, flags, payload)
-        elif kind == _HEADERS:
-            payload = _unpadded(payload, flags)
-            self._on_block(number, flags, payload[5:] if flags & _PRIORITY else payload)
+        elif kind == frames.HEADERS:
+            payload = frames.unpadded(payload, flags)
+            self._on_block(number, flags, payload[5:] if flags & frames.PRIORITY else payload)
         elif (on := _RARE.get(kind)) is not None:
             on(self, flags, number, payload)
 
     def _on_data(self, number: int, flags: int, payload: bytes) -> None:
         self._credit += len(payload)
         if self._credit >= _CREDIT and self._transport is not None:
-            self._transport.write(_frame(_WINDOW_UPDATE, 0, 0, _NUMBER.pack(self._credit)))
+            self._transport.write(frames.frame(frames.WINDOW_UPDATE, 0, 0, frames.NUMBER.pack(self._credit)))
             self._credit = 0
         call = self._calls.get(number)
         if call is None:  # Given up.
             return
-        payload = _unpadded(payload, flags)
+        payload = frames.unpadded(payload, flags)
         call.parts.append(payload)
         call.received += len(payload)
-        if call.received > self._max_message_bytes + _MESSAGE.size:
+        if call.received > self._max_message_bytes + frames.MESSAGE.size:
             self._give_up(number)
             limit = f"the answer is larger than {self._max_message_bytes} bytes"
-            _fail(call, grpc.StatusCode.RESOURCE_EXHAUSTED, limit)
-        elif flags & _END_STREAM:
+            _end(call, CallFailed(grpc.StatusCode.RESOURCE_EXHAUSTED, limit))
+        elif flags & frames.END_STREAM:
             self._end(number, call, None)
 
     def _on_block(self, number: int, flags: int, payload: bytes) -> None:
         if len(payload) > _MAX_HEADER_BYTES:
-            raise _ProtocolBroken("a header block is too large")
-        if not flags & _END_HEADERS:
+            raise frames.ProtocolBroken("a header block is too large")
+        if not flags & frames.END_HEADERS:
             self._block = number, flags, payload
             return
         call = self._calls.get(number)
         said = headers.status(payload)
-        if call is not None and (said is not None or flags & _END_STREAM):
+        if call is not None and (said is not None or flags & frames.END_STREAM):
             self._end(number, call, said)
 
     def _on_continuation(self, flags: int, number: int, payload: bytes) -> None:
         if self._block is None or self._block[0] != number:
-            raise _ProtocolBroken("a continuation of nothing")
+            raise frames.ProtocolBroken("a continuation of nothing")
         (_, first, block), self._block = self._block, None
-        self._on_block(number, first | flags & _END_HEADERS, block + payload)
+        self._on_block(number, first | flags & frames.END_HEADERS, block + payload)
 
     def _end(self, number: int, call: _Call, said: tuple[grpc.StatusCode, str] | None) -> None:
-        del self._calls[number]
-        if self._waiting.pop(number, None) is not None and self._transport is not None:
+        if number in self._waiting:
             # It answered without having read all; the rest is not sent.
-            self._transport.write(_frame(_RST_STREAM, 0, number, _NUMBER.pack(_CANCEL)))
+            self._give_up(number)
+        else:
+            self._forget(number)
         if said is None:
-            _fail(call, grpc.StatusCode.UNAVAILABLE, "the answer has no status")
+            _end(call, CallLost("the answer has no status"))
         elif said[0] is not grpc.StatusCode.OK:
-            _fail(call, *said)
+            _end(call, CallFailed(*said))
         elif not call.answer.done():
             body = call.parts[0] if len(call.parts) == 1 else b"".join(call.parts)
-            if len(body) < _MESSAGE.size or _MESSAGE.unpack_from(body) != (0, len(body) - _MESSAGE.size):
-                _fail(call, grpc.StatusCode.INTERNAL, "the answer is not one uncompressed message")
+            if len(body) < frames.MESSAGE.size or frames.MESSAGE.unpack_from(body) != (
+                0,
+                len(body) - frames.MESSAGE.size,
+            ):
+                _end(call, CallFailed(grpc.StatusCode.INTERNAL, "the answer is not one uncompressed message"))
             else:
-                call.answer.set_result(body[_MESSAGE.size :])
+                call.answer.set_result(body[frames.MESSAGE.size :])
 
     def _on_reset(self, flags: int, number: int, payload: bytes) -> None:
-        call = self._calls.pop(number, None)
-        self._waiting.pop(number, None)
+        call = self._calls.get(number)
         if call is None:
             return
-        (error,) = _NUMBER.unpack(payload)
-        if error == _REFUSED:
-            _fail(call, grpc.StatusCode.UNAVAILABLE, "the call was refused")
+        self._forget(number)
+        (error,) = frames.NUMBER.unpack(payload)
+        if error == frames.REFUSED:
+            _end(call, CallLost("it was refused"))
         else:
-            code = grpc.StatusCode.CANCELLED if error == _CANCEL else grpc.StatusCode.INTERNAL
-            _fail(call, code, f"Received RST_STREAM with error code {error}")
+            code = grpc.StatusCode.CANCELLED if error == frames.CANCEL else grpc.StatusCode.INTERNAL
+            _end(call, CallFailed(code, f"Received RST_STREAM with error code {error}"))
 
     def _on_settings(self, flags: int, number: int, payload: bytes) -> None:
-        if flags & _ACK:
+        if flags & frames.ACK:
             return
         assert self._transport is not None
-        for name, value in _SETTING.iter_unpack(payload):
-            if name == _INITIAL_WINDOW:
+        for name, value in frames.SETTING.iter_unpack(payload):
+            if name == frames.INITIAL_WINDOW:
                 for call in self._calls.values():
                     call.window += value - self._initial_window
                 self._initial_window = value
-            elif name == _MAX_FRAME:
+            elif name == frames.MAX_FRAME:
                 self._max_frame = value
-            elif name == _MAX_STREAMS:
+            elif name == frames.MAX_STREAMS:
                 self._max_streams = value
-        self._transport.write(_frame(_SETTINGS, _ACK, 0, b""))
+        self._transport.write(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
         self._send_waiting()
 
     def _on_window(self, flags: int, number: int, payload: bytes) -> None:
-        (more,) = _NUMBER.unpack(payload)
+        (more,) = frames.NUMBER.unpack(payload)
         if number == 0:
             self._window += more & _ID_BITS
         elif (call := self._calls.get(number)) is not None:
@@ -355,45 +359,33 @@ class Http2Connection(asyncio.Protocol):
             self._send_waiting()
 
     def _on_ping(self, flags: int, number: int, payload: bytes) -> None:
-        if not flags & _ACK and self._transport is not None:
-            self._transport.write(_frame(_PING, _ACK, 0, payload))
+        if not flags & frames.ACK and self._transport is not None:
+            self._transport.write(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def _on_goaway(self, flags: int, number: int, payload: bytes) -> None:
         """Calls that it began are finished; the others were not looked at."""
         self.open = False
-        last = _NUMBER.unpack_from(payload)[0] & _ID_BITS
+        last = frames.NUMBER.unpack_from(payload)[0] & _ID_BITS
         for later in [each for each in self._calls if each > last]:
-            self._waiting.pop(later, None)
-            _fail(self._calls.pop(later), grpc.StatusCode.UNAVAILABLE, "the connection is going away")
+            _end(self._calls[later], CallLost("the connection goes away"))
+            self._forget(later)
+        self._close_if_done()
 
     def _on_push(self, flags: int, number: int, payload: bytes) -> None:
-        raise _ProtocolBroken("a push")
+        raise frames.ProtocolBroken("a push")
 
 
 _RARE: dict[int, Callable[[Http2Connection, int, int, bytes], None]] = {
-    _RST_STREAM: Http2Connection._on_reset,
-    _SETTINGS: Http2Connection._on_settings,
-    _PUSH_PROMISE: Http2Connection._on_push,
-    _PING: Http2Connection._on_ping,
-    _GOAWAY: Http2Connection._on_goaway,
-    _WINDOW_UPDATE: Http2Connection._on_window,
-    _CONTINUATION: Http2Connection._on_continuation,
+    frames.RST_STREAM: Http2Connection._on_reset,
+    frames.SETTINGS: Http2Connection._on_settings,
+    frames.PUSH_PROMISE: Http2Connection._on_push,
+    frames.PING: Http2Connection._on_ping,
+    frames.GOAWAY: Http2Connection._on_goaway,
+    frames.WINDOW_UPDATE: Http2Connection._on_window,
+    frames.CONTINUATION: Http2Connection._on_continuation,
 }
 
 
-class _ProtocolBroken(Exception):
-    """The server sent what no server sends."""
-
-
-def _frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
-    size = len(payload)
-    return _FRAME.pack(size >> 16, size & 0xFFFF, kind, flags, number) + payload
-
-
-def _unpadded(payload: bytes, flags: int) -> bytes:
-    return payload[1 : len(payload) - payload[0]] if flags & _PADDED else payload
-
-
-def _fail(call: _Call, code: grpc.StatusCode, details: str) -> None:
+def _end(call: _Call, error: Exception) -> None:
     if not call.answer.done():
-        call.answer.set_exception(CallFailed(code, details))
+        call.answer.set_exception(error)

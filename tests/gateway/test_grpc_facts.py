@@ -10,7 +10,7 @@ from grpc import aio
 
 from gateway.errors import Unavailable
 from gateway.settings import UpstreamSettings
-from gateway.upstream.link import SERVICE, GrpcLink
+from gateway.upstream.link import SERVICE, TritonLink
 from tests.gateway.tritons import StandIn, fails, hangs, replicas
 
 _INFER = f"/{SERVICE}/ModelInfer"
@@ -76,7 +76,7 @@ async def test_its_keepalive_finds_out_a_peer_that_is_gone_without_a_word() -> N
 
     server = await asyncio.start_server(swallow, "127.0.0.1", 0)
     address = "127.0.0.1:%d" % server.sockets[0].getsockname()[1]
-    link = GrpcLink(address, UpstreamSettings(keepalive_s=1, channels=1), 1_000_000)
+    link = TritonLink(address, UpstreamSettings(keepalive_s=1, channels=1), 1_000_000)
     try:
         with pytest.raises(Unavailable):
             await link.call("ModelInfer", b"", timeout_s=50)
@@ -87,7 +87,7 @@ async def test_its_keepalive_finds_out_a_peer_that_is_gone_without_a_word() -> N
 
 async def test_it_finds_a_restarted_replica_by_itself() -> None:
     async with replicas(1) as (triton,):
-        link = GrpcLink(triton.address, UpstreamSettings(channels=1), 1_000_000)
+        link = TritonLink(triton.address, UpstreamSettings(channels=1), 1_000_000)
         await link.call("ServerReady", b"", timeout_s=5)
         await triton.stop()
         with pytest.raises(Unavailable):

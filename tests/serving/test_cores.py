@@ -49,7 +49,7 @@ def test_who_came_later_is_seen_by_those_who_come_again(three: list[Cores]) -> N
 def test_one_that_dies_computes_no_longer(path: Path, three: list[Cores]) -> None:
     program = "import sys; from pathlib import Path; from serving.backends.cores import Cores\n"
     program += "with Cores(Path(sys.argv[1])).compute(): print('computes', flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", program, path]
+    command = [sys.executable, "-c", program, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"computes\n"
         with three[0].compute() as alone:

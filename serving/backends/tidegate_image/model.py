@@ -122,7 +122,8 @@ class OtherModel:
         ).exec()
         if reply.has_error():
             raise ScoringFailed(reply.error())
-        return pb_utils.get_output_tensor_by_name(reply, self._output).as_numpy()
+        scores: Tensor = pb_utils.get_output_tensor_by_name(reply, self._output).as_numpy()
+        return scores
 
 
 def _response(request: Any, tensors: Mapping[str, Tensor]) -> Any:
