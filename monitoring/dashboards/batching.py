@@ -42,7 +42,7 @@ def build() -> Dashboard:
                     lines(
                         "Why batches were no larger",
                         "full: the largest or a preferred size. delay-over: the wait for more was over: few calls, or too short a "
-                        "wait. queue-empty: nothing more was there and the model waits for nothing. "
+                        "wait. queue-empty: nothing more was there and the model waits for nothing: give it a max_queue_delay. "
                         "not-batched: its config has no dynamic_batching.",
                         SHARE,
                         Query(
