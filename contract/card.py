@@ -53,13 +53,14 @@ class Batching(_Frozen):
 
     Attributes:
         max_batch_size: Images the model takes at once.
-        max_queue_delay_us: A batch that is not full waits this long for more.
+        max_queue_delay_us: A batch that is not full waits this long for more. With none a lone request is answered at once, and
+            batches are gathered while the instances are busy.
         max_queue_size: Requests that may wait; more are refused.
         default_timeout_us: A request that waited this long is refused. A caller may ask for less.
     """
 
     max_batch_size: int = Field(default=32, ge=1, le=1024)
-    max_queue_delay_us: int = Field(default=2_000, ge=0, le=1_000_000)
+    max_queue_delay_us: int = Field(default=0, ge=0, le=1_000_000)
     max_queue_size: int = Field(default=1_024, ge=1, le=1_000_000)
     default_timeout_us: int = Field(default=30_000_000, ge=1, le=600_000_000)
 

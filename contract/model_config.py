@@ -16,11 +16,15 @@ from contract.repository import LABELS, PREPROCESSING
 from contract.tensors import SCORES, DataType, TensorSpec
 
 IMAGE_BACKEND = "tidegate_image"
+# Torch would cost each process of photographs its start and its memory.
+_LOADED_WITH_IMAGES = (Format.OPENVINO, Format.ONNX)
 TORCHSCRIPT_OUTPUT = "OUTPUT__0"
 TENSORRT_OUTPUT = "output0"
 # With a single instance and a queue policy Triton stops looking ahead, and a request that comes just before the instance
 # is free waits for its scheduler's next round, 500 ms later.
 _INSTANCES = 2
+# A CPU gains little by larger batches, and while one instance takes all that waits the other has nothing to do.
+_CPU_BATCH = 8
 # Engines are built for one GPU and TensorRT: a place on the machine that serves, never in the repository.
 _ENGINE_CACHE = "/tmp/tidegate-tensorrt"
 _ENGINE_WORKSPACE_BYTES = 1 << 30
@@ -34,7 +38,7 @@ def model_config(card: Card, served: Format) -> ModelConfig:
         served: The format whose backend runs it. TorchScript files and TensorRT plans name their outputs themselves, so
             that the scores are called OUTPUT__0 and output0 there.
     """
-    config = _batching_config(card, card.name)
+    config = _batching_config(card, card.name, gpu=served is Format.TENSORRT)
     config.backend = served.backend
     config.default_model_filename = served.filenames[0]
     config.input.append(_input(card.images))
@@ -57,6 +61,7 @@ def gpu_model_config(card: Card) -> ModelConfig:
     """
     config = model_config(card, Format.ONNX)
     config.instance_group[0].kind = ModelInstanceGroup.KIND_GPU
+    config.dynamic_batching.ClearField("preferred_batch_size")
     height, width, channels = card.images.dims
     largest = card.batching.max_batch_size
     accelerator = config.optimization.execution_accelerators.gpu_execution_accelerator.add(name="tensorrt")
@@ -75,9 +80,15 @@ def gpu_model_config(card: Card) -> ModelConfig:
     return config
 
 
-def encoded_model_config(card: Card, served: Format) -> ModelConfig:
-    """The config of the model that takes photographs and asks the model of tensors for the scores."""
-    config = _batching_config(card, card.encoded_name)
+def encoded_model_config(card: Card, served: Format, *, gpu: bool = False) -> ModelConfig:
+    """The config of the model that takes photographs.
+
+    It runs the model of tensors in its own process where the format allows, and asks that model elsewhere.
+
+    Args:
+        gpu: The model of tensors is on a GPU, whose memory it should take once.
+    """
+    config = _batching_config(card, card.encoded_name, gpu=gpu)
     config.backend = IMAGE_BACKEND
     config.default_model_filename = PREPROCESSING
     config.input.append(_input(card.encoded))
@@ -90,6 +101,8 @@ def encoded_model_config(card: Card, served: Format) -> ModelConfig:
         "model_output": scores_output(served),
         **{name: str(value) for name, value in card.image_limits},
     }
+    if served in _LOADED_WITH_IMAGES and not gpu:
+        parameters["engine"] = served.value
     for key, value in parameters.items():
         config.parameters[key].string_value = value
     return config
@@ -100,11 +113,13 @@ def scores_output(served: Format) -> str:
     return {Format.TORCHSCRIPT: TORCHSCRIPT_OUTPUT, Format.TENSORRT: TENSORRT_OUTPUT}.get(served, SCORES)
 
 
-def _batching_config(card: Card, name: str) -> ModelConfig:
+def _batching_config(card: Card, name: str, *, gpu: bool) -> ModelConfig:
     config = ModelConfig(name=name, max_batch_size=card.batching.max_batch_size)
     # The version before the newest stays loaded, so that the two models of a card need not be swapped in one instant.
     config.version_policy.latest.num_versions = 2
     config.dynamic_batching.max_queue_delay_microseconds = card.batching.max_queue_delay_us
+    if not gpu:
+        config.dynamic_batching.preferred_batch_size.append(min(_CPU_BATCH, card.batching.max_batch_size))
     config.dynamic_batching.default_queue_policy.CopyFrom(
         ModelQueuePolicy(
             timeout_action=ModelQueuePolicy.REJECT,

@@ -30,7 +30,7 @@ def encoded_configs(manifest: Manifest) -> dict[str | None, str]:
         format_.backend: to_pbtxt(encoded_model_config(card, format_)) for format_ in manifest.formats
     }
     if Format.ONNX in manifest.formats:
-        texts[GPU] = texts[Format.ONNX.backend]
+        texts[GPU] = to_pbtxt(encoded_model_config(card, Format.ONNX, gpu=True))
     return _with_default(manifest, texts)
 
 

@@ -78,8 +78,10 @@ class Identity:
 
     def may_name(self, model: str) -> bool:
         """Whether a glob matches the model; who may name a model may name its `_encoded` twin."""
+        if "*" in self.models:
+            return True
         names = (model, model.removesuffix(ENCODED_SUFFIX))
-        return any(glob == "*" or fnmatchcase(name, glob) for glob in self.models for name in names)
+        return any(fnmatchcase(name, glob) for glob in self.models for name in names)
 
 
 Headers = Callable[[str], str | None]

@@ -41,7 +41,7 @@ def digits_card(train: LabelledImages) -> Card:
         description="Handwritten digits: scikit-learn's load_digits, enlarged to 32×32.",
         labels=tuple(str(digit) for digit in range(10)),
         preprocessing=Preprocessing(height=32, width=32, mean=_channels(mean.tolist()), std=_channels(std.tolist())),
-        batching=Batching(max_batch_size=32, max_queue_delay_us=2_000),
+        batching=Batching(max_batch_size=32),
         cache_responses=True,
     )
 

@@ -9,7 +9,7 @@ import grpc
 import structlog
 from grpc import aio
 
-from gateway.call import InferenceCall, StreamCall
+from gateway.call import Headers, InferenceCall, StreamCall
 from gateway.credentials import bearer
 from gateway.errors import GatewayError, Internal, InvalidArgument, LimitExceeded
 from gateway.operations import METHODS, Operations
@@ -54,11 +54,12 @@ class InferenceHandler(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
     async def _infer(self, _: AsyncIterator[bytes], context: _Context) -> bytes:
+        headers = _headers(context)
         call = InferenceCall(
-            credential=_credential(context),
+            credential=bearer(headers("authorization")),
             deadline=self._call_deadline(context),
             read_body=lambda: _read(context),
-            headers=lambda name: _metadata(context, name),
+            headers=headers,
         )
         try:
             reply = await self._service.infer(call)
@@ -77,11 +78,10 @@ class InferenceHandler(grpc.GenericRpcHandler):
         async def send(body: bytes, _: GatewayError | None) -> None:
             await context.write(body)
 
+        headers = _headers(context)
         deadline = self._deadline(context, self._limits.max_stream_s, self._limits.max_stream_s)
         try:
-            await self._streams.infer(
-                StreamCall(_credential(context), deadline, receive, send, lambda name: _metadata(context, name))
-            )
+            await self._streams.infer(StreamCall(bearer(headers("authorization")), deadline, receive, send, headers))
         except GatewayError as error:
             await _abort(context, error)
         except Exception as error:  # The edge of the transport.
@@ -91,7 +91,10 @@ class InferenceHandler(grpc.GenericRpcHandler):
         async def handle(_: AsyncIterator[bytes], context: _Context) -> bytes:
             try:
                 return await self._operations.call(
-                    method, _credential(context), lambda: _read(context), self._call_deadline(context)
+                    method,
+                    bearer(_headers(context)("authorization")),
+                    lambda: _read(context),
+                    self._call_deadline(context),
                 )
             except GatewayError as error:
                 return await _abort(context, error)
@@ -109,14 +112,16 @@ class InferenceHandler(grpc.GenericRpcHandler):
         return self._deadline(context, self._limits.default_deadline_s, self._limits.max_deadline_s)
 
 
-def _credential(context: _Context) -> str | None:
-    return bearer(_metadata(context, "authorization"))
-
-
-def _metadata(context: _Context, name: str) -> str | None:
+def _headers(context: _Context) -> Headers:
     """What stands under a name, several with commas between."""
-    values = [_text(value) for key, value in context.invocation_metadata() or () if key == name]
-    return ",".join(values) if values else None
+    # gRPC makes it anew each time it is asked for.
+    metadata = context.invocation_metadata() or ()
+
+    def header(name: str) -> str | None:
+        values = [_text(value) for key, value in metadata if key == name]
+        return ",".join(values) if values else None
+
+    return header
 
 
 def _text(value: str | bytes) -> str:

@@ -1,19 +1,20 @@
-"""The gRPC way to one Triton: serialized messages out, serialized messages back."""
+"""The way to one Triton: serialized messages out, serialized messages back."""
 
 import asyncio
 import itertools
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from importlib.metadata import version
 
 import grpc
 from grpc import aio
 
 from gateway.metrics import trace_context
 from gateway.settings import UpstreamSettings
-from gateway.upstream import meaning
+from gateway.upstream import headers, meaning
+from gateway.upstream.connector import Connector, ping_timeout_s
+from gateway.upstream.http2 import CallFailed, CallLost
 from gateway.upstream.stream import TritonStream
 
 SERVICE = "inference.GRPCInferenceService"
@@ -30,87 +31,94 @@ METHODS = (
     "RepositoryModelUnload",
 )
 
-_PING_TIMEOUT_S = 5.0
-
-_Call = Callable[..., aio.UnaryUnaryCall[bytes, bytes]]
-_Stream = Callable[..., aio.StreamStreamCall[bytes, bytes]]
+_USER_AGENT = f"tidegate/{version('tidegate')}"
 
 
-class Link(Protocol):
-    """A way to call one replica."""
+class TritonLink:
+    """Several connections, because a single one is one thread's work in Triton: unary calls over our own HTTP/2, streams over
+    gRPC's, which opens its connections when the first stream comes."""
+
+    def __init__(self, address: str, settings: UpstreamSettings, max_message_bytes: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connectors = [Connector(address, settings, max_message_bytes) for _ in range(settings.channels)]
+        self._turns = itertools.cycle(self._connectors)
+        self._blocks = {method: headers.request(address, f"/{SERVICE}/{method}", _USER_AGENT) for method in METHODS}
+        options = _channel_options(settings, max_message_bytes)
+        self._channels = [aio.insecure_channel(address, options=options) for _ in range(settings.channels)]
+        self._channel_turns = itertools.cycle(self._channels)
+        self._streams: set[aio.Call] = set()
 
     async def call(self, method: str, request: bytes, timeout_s: float, affinity: str | None = None) -> bytes:
         """Make one unary call; those of one affinity arrive in order.
 
         Raises:
-            GatewayError: Of the kind that the replica's status means; Unavailable where it is gone, or was given up.
+            GatewayError: Of the kind that Triton's status means; ReplicaLost, at once, where it is not there, and where the call
+                was given up.
         """
-
-
-class GrpcLink:
-    """Several connections: a single HTTP/2 connection is one thread's work on either side."""
-
-    def __init__(self, address: str, settings: UpstreamSettings, max_message_bytes: int) -> None:
-        options = channel_options(settings, max_message_bytes)
-        self._connections = [_Connection.to(address, options) for _ in range(settings.channels)]
-        self._turns = itertools.cycle(self._connections)
-        self._open: set[aio.Call] = set()
-
-    async def call(self, method: str, request: bytes, timeout_s: float, affinity: str | None = None) -> bytes:
-        """Make one unary call; fails at once where Triton is not there."""
-        connection = self._connection() if affinity is None else self._connection_of(affinity)
-        call = connection.calls[method](request, timeout=timeout_s, metadata=trace_context.outgoing.get())
-        self._open.add(call)
+        connector = self._connector() if affinity is None else self._connector_of(affinity)
+        block = self._blocks[method] + headers.timeout(timeout_s)
+        if (trace := trace_context.outgoing.get()) is not None:
+            block = b"".join((block, *(headers.pair(*each) for each in trace)))
+        deadline = self._loop.time() + timeout_s
         try:
-            return await call
-        except aio.AioRpcError as error:
-            code = error.code()
+            connection = connector.connection or await connector.connect()
+            return await connection.call(block, request, timeout_s)
+        except CallFailed as error:
+            code = error.code
             # At the deadline either side may be the first to notice; the server's end of it reads as cancelled.
-            if code is grpc.StatusCode.CANCELLED and not (call.time_remaining() or 0) > 0:
+            if code is grpc.StatusCode.CANCELLED and self._loop.time() >= deadline:
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
-            raise meaning.of_status(code, error.details() or "") from error
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
-                raise
+            raise meaning.of_status(code, error.details) from error
+        except CallLost as error:
             raise meaning.ReplicaLost("the inference server stopped answering") from error
-        finally:
-            self._open.discard(call)
 
     @asynccontextmanager
     async def stream(self, timeout_s: float) -> AsyncIterator[TritonStream]:
         """Open a ModelStreamInfer; leaving the block cancels what is still under way."""
-        call = self._connection().stream(timeout=timeout_s)
-        self._open.add(call)
+        call: aio.StreamStreamCall[bytes, bytes] = self._channel().stream_stream(f"/{SERVICE}/ModelStreamInfer")(
+            timeout=timeout_s
+        )
+        self._streams.add(call)
         try:
             yield TritonStream(call)
         finally:
             call.cancel()
-            self._open.discard(call)
+            self._streams.discard(call)
 
     def abandon(self) -> None:
         """Give up every call and stream that is under way: they end as Unavailable."""
-        for call in tuple(self._open):
+        for call in tuple(self._streams):
             call.cancel()
+        for connector in self._connectors:
+            connector.abandon()
 
     async def close(self) -> None:
         """Close the connections."""
-        for connection in self._connections:
-            await connection.channel.close()
+        for connector in self._connectors:
+            await connector.close()
+        for channel in self._channels:
+            await channel.close()
 
-    def _connection(self) -> "_Connection":
+    def _connector(self) -> Connector:
         """The next in turn; one that lost Triton is passed over while another has found it."""
-        for connection, _ in zip(self._turns, self._connections, strict=False):
-            if connection.channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-                return connection
-        return next(self._turns)
+        first = next(self._turns)
+        if first.connection is not None:
+            return first
+        return next((each for each in self._connectors if each.connection is not None), first)
 
-    def _connection_of(self, affinity: str) -> "_Connection":
-        return self._connections[zlib.crc32(affinity.encode()) % len(self._connections)]
+    def _connector_of(self, affinity: str) -> Connector:
+        return self._connectors[zlib.crc32(affinity.encode()) % len(self._connectors)]
+
+    def _channel(self) -> aio.Channel:
+        for channel, _ in zip(self._channel_turns, self._channels, strict=False):
+            if channel.get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                return channel
+        return next(self._channel_turns)
 
 
-def channel_options(settings: UpstreamSettings, max_message_bytes: int) -> tuple[tuple[str, int], ...]:
-    """What gRPC does for us: connections found again with a back-off, and peers found out that are gone without a word."""
-    ping_timeout_ms = int(min(settings.keepalive_s, _PING_TIMEOUT_S) * 1_000)
+def _channel_options(settings: UpstreamSettings, max_message_bytes: int) -> tuple[tuple[str, int], ...]:
+    """What gRPC does for streams: connections found again with a back-off, and peers found out that are gone without a word."""
+    ping_timeout_ms = int(ping_timeout_s(settings) * 1_000)
     return (
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -126,22 +134,3 @@ def channel_options(settings: UpstreamSettings, max_message_bytes: int) -> tuple
         # Its retries end at 256 KiB a call, which is less than an image: docs/decisions/0008-upstream-pool.md.
         ("grpc.enable_retries", 0),
     )
-
-
-def _is_cancelled() -> bool:
-    """Whether it is the caller that is cancelled, and not only its gRPC call."""
-    task: asyncio.Task[Any] | None = asyncio.current_task()
-    return task is None or task.cancelling() > 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    channel: aio.Channel
-    calls: dict[str, _Call]
-    stream: _Stream
-
-    @classmethod
-    def to(cls, address: str, options: tuple[tuple[str, int], ...]) -> Self:
-        channel = aio.insecure_channel(address, options=options)
-        calls: dict[str, _Call] = {method: channel.unary_unary(f"/{SERVICE}/{method}") for method in METHODS}
-        return cls(channel, calls, channel.stream_stream(f"/{SERVICE}/ModelStreamInfer"))

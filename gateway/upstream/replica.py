@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from enum import StrEnum
 
 from gateway.errors import DeadlineExceeded
-from gateway.upstream.link import GrpcLink
+from gateway.upstream.link import TritonLink
 from gateway.upstream.stream import TritonStream
 
 Served = tuple[str, str]
@@ -38,7 +38,7 @@ class Replica:
 
     __slots__ = ("address", "failures", "health", "index", "link", "outstanding", "returned_at", "serves", "weight")
 
-    def __init__(self, index: int, address: str, link: GrpcLink) -> None:
+    def __init__(self, index: int, address: str, link: TritonLink) -> None:
         self.index = index
         self.address = address
         self.link = link

@@ -14,7 +14,7 @@ from gateway.upstream import index
 from gateway.upstream.budget import RetryBudget
 from gateway.upstream.checks import Checks
 from gateway.upstream.latencies import Latencies
-from gateway.upstream.link import GrpcLink
+from gateway.upstream.link import TritonLink
 from gateway.upstream.meaning import ModelAway, ReplicaLost
 from gateway.upstream.membership import Membership
 from gateway.upstream.pool import Pool
@@ -124,7 +124,7 @@ class TritonUpstream:
             await replica.link.close()
 
     def _replica(self, index: int, address: str) -> Replica:
-        return Replica(index, address, GrpcLink(address, self._settings, self._max_message_bytes))
+        return Replica(index, address, TritonLink(address, self._settings, self._max_message_bytes))
 
     async def _let_go(self, replica: Replica) -> None:
         """Close a replica's connections when its last call is done."""

@@ -17,7 +17,7 @@ from statistics import median
 
 from loadtest.bench import drivers
 from loadtest.bench.drivers import Endpoint
-from loadtest.bench.servers import free_port, gateway, stop, wait
+from loadtest.bench.servers import free_port, running_gateway, stop, wait
 from loadtest.bench.workloads import all_workloads
 
 _ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         work = Path(folder)
-        _, triton = stack.enter_context(gateway(_ROOT / "model_repository", work / "up", 1))
+        _, triton = stack.enter_context(running_gateway(_ROOT / "model_repository", work / "up", 1))
         endpoints = {name: stack.enter_context(_worker(name, work, triton.grpc)) for name in _VARIANTS}
         print(_table(_measured(endpoints, arguments.runs, arguments.seconds)))
 

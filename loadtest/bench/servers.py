@@ -40,7 +40,7 @@ def compared(models: Path, work: Path, workers: int) -> Iterator[dict[str, Endpo
     for model in models.iterdir():
         shutil.copytree(model, repository / model.name)
     with ExitStack() as stack:
-        gateway, triton = stack.enter_context(gateway(repository, work / "state", workers))
+        gateway, triton = stack.enter_context(running_gateway(repository, work / "state", workers))
         endpoints = {
             "gateway": gateway,
             "cached": Endpoint("cached", gateway.grpc, gateway.rest, _less(gateway.headers), gateway.pids),
@@ -57,7 +57,7 @@ def _less(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def gateway(repository: Path, state: Path, workers: int) -> Iterator[tuple[Endpoint, Endpoint]]:
+def running_gateway(repository: Path, state: Path, workers: int) -> Iterator[tuple[Endpoint, Endpoint]]:
     settings = {
         "HTTP_PORT": "0",
         "GRPC_PORT": "0",

@@ -3,13 +3,15 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import triton_python_backend_utils as pb_utils
 
 from serving.backends import signature
 from serving.backends.batching import Call, RunFailed, Tensors, run_calls
+from serving.backends.cores import Cores
 from serving.backends.integrity import check_version
 from serving.backends.options import EngineOptions, engine_options
 from serving.backends.signature import CompletableConfig, Signature
@@ -30,8 +32,38 @@ class Engine(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Elastic:
+    """A model file made ready twice.
+
+    A core that is shared is not gained by more threads, and one that is idle is lost without them: on two cores ResNet-50
+    in 8 bits answers one image in half the time with both, and two instances that use both 2 to 4 % fewer images a second.
+
+    Attributes:
+        share: On an instance's share of the cores.
+        whole: On all of them.
+    """
+
+    share: Engine
+    whole: Engine
+
+    def engine(self, alone: bool) -> Engine:
+        """The one to run.
+
+        Args:
+            alone: Nobody else computes.
+        """
+        return self.whole if alone else self.share
+
+
 class EngineModel(ABC):
-    """Completes and checks the config, loads the engine, and runs each execution's requests as one batch."""
+    """Completes and checks the config, loads the engine, and runs each execution's requests as one batch.
+
+    Attributes:
+        elastic: Whether engines of different numbers of threads go together in a process.
+    """
+
+    elastic: ClassVar[bool] = True
 
     @classmethod
     @abstractmethod
@@ -42,6 +74,14 @@ class EngineModel(ABC):
     @abstractmethod
     def load(cls, path: Path, options: EngineOptions) -> Engine:
         """Make a file ready to run."""
+
+    @classmethod
+    def load_elastic(cls, path: Path, options: EngineOptions) -> Elastic:
+        """Make a file ready for an instance's share of the cores, and for all of them where that is more."""
+        share = cls.load(path, options)
+        if not cls.elastic or options.threads_alone <= options.threads:
+            return Elastic(share, share)
+        return Elastic(share, cls.load(path, replace(options, threads=options.threads_alone)))
 
     @classmethod
     def auto_complete_config(cls, config: CompletableConfig) -> CompletableConfig:
@@ -56,9 +96,10 @@ class EngineModel(ABC):
         check_version(args)
         config: dict[str, Any] = json.loads(args["model_config"])
         path = Path(args["model_repository"], args["model_version"], config["default_model_filename"])
-        self._engine = self.load(path, engine_options(config))
+        self._loaded = self.load_elastic(path, engine_options(config))
+        self._cores = Cores()
         self._batches = config["max_batch_size"] > 0
-        signature.check(config, self._engine.signature)
+        signature.check(config, self._loaded.share.signature)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Called by Triton with the requests of one dynamic batch; answers each, in order."""
@@ -69,7 +110,15 @@ class EngineModel(ABC):
             )
             for request in requests
         ]
-        return [_response(result) for result in run_calls(self._engine.run, calls, batches=self._batches)]
+        with self._cores.compute() as alone:
+            # Several were gathered while the instances were busy, and will be again.
+            engine = self._loaded.engine(alone and len(calls) == 1)
+            results = run_calls(engine.run, calls, batches=self._batches)
+        return [_response(result) for result in results]
+
+    def finalize(self) -> None:
+        """Called by Triton when the instance is unloaded."""
+        self._cores.close()
 
 
 def _response(result: Tensors | RunFailed) -> Any:

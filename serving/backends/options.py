@@ -16,12 +16,14 @@ class EngineOptions:
 
     Attributes:
         threads: Threads of one instance.
+        threads_alone: Threads of an instance while no other computes.
         parameters: `parameters` of config.pbtxt.
         inputs: The names of the stated inputs, in order.
         outputs: The names of the stated outputs, in order.
     """
 
     threads: int
+    threads_alone: int
     parameters: Mapping[str, str]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -45,18 +47,22 @@ def engine_options(config: Mapping[str, Any]) -> EngineOptions:
         OptionInvalid: `threads` is not a positive number.
     """
     parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+    stated = _stated_threads(parameters)
+    cores = len(os.sched_getaffinity(0))
+    instances = sum(group.get("count", 1) for group in config.get("instance_group", [])) or 1
     return EngineOptions(
-        threads=_threads(config, parameters),
+        threads=stated or max(1, cores // instances),
+        threads_alone=stated or cores,
         parameters=parameters,
         inputs=tuple(tensor["name"] for tensor in config["input"]),
         outputs=tuple(tensor["name"] for tensor in config["output"]),
     )
 
 
-def _threads(config: Mapping[str, Any], parameters: Mapping[str, str]) -> int:
-    if (stated := parameters.get("threads")) is not None:
-        if not stated.isdecimal() or int(stated) < 1:
-            raise OptionInvalid(f"parameter 'threads' is '{stated}', not a positive number")
-        return int(stated)
-    instances = sum(group.get("count", 1) for group in config.get("instance_group", [])) or 1
-    return max(1, len(os.sched_getaffinity(0)) // instances)
+def _stated_threads(parameters: Mapping[str, str]) -> int | None:
+    stated = parameters.get("threads")
+    if stated is None:
+        return None
+    if not stated.isdecimal() or int(stated) < 1:
+        raise OptionInvalid(f"parameter 'threads' is '{stated}', not a positive number")
+    return int(stated)

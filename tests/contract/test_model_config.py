@@ -63,3 +63,19 @@ def test_triton_says_string_where_the_wire_says_bytes() -> None:
 def test_every_data_type_goes_both_ways(data_type: DataType) -> None:
     assert DataType.from_config(data_type.config_value) is data_type
     assert (data_type.numpy is None) is (data_type is DataType.BF16)
+
+
+def test_a_cpu_is_given_batches_that_leave_work_for_its_other_instance() -> None:
+    card = _CARD.model_copy(update={"batching": Batching(max_batch_size=32)})
+    for config in (configs.model_config(card, Format.OPENVINO), configs.encoded_model_config(card, Format.OPENVINO)):
+        assert list(config.dynamic_batching.preferred_batch_size) == [8]
+        assert config.dynamic_batching.max_queue_delay_microseconds == 0
+    for config in (configs.gpu_model_config(card), configs.encoded_model_config(card, Format.ONNX, gpu=True)):
+        assert not config.dynamic_batching.preferred_batch_size
+
+
+def test_photographs_are_scored_where_they_are_decoded_but_for_a_gpu_and_torch() -> None:
+    engines = {format_: configs.encoded_model_config(_CARD, format_).parameters for format_ in Format}
+    named = {format_: config["engine"].string_value for format_, config in engines.items() if "engine" in config}
+    assert named == {Format.OPENVINO: "openvino", Format.ONNX: "onnx"}
+    assert "engine" not in configs.encoded_model_config(_CARD, Format.ONNX, gpu=True).parameters

@@ -301,11 +301,10 @@ def test_batches_are_counted_by_size_and_reason(run: Run) -> None:
     assert total(run.metrics, "tidegate_batch_size_sum", model="digits") == total(
         run.metrics, "nv_inference_count_total", model="digits"
     )
-    warm_up = {"full": 2}  # One an instance.
-    assert by(run.metrics, "tidegate_batches_total", "reason", model="digits") == {
-        "delay-over": batches - 2,
-        **warm_up,
-    }
+    reasons = by(run.metrics, "tidegate_batches_total", "reason", model="digits")
+    # The warm-up of each instance is full, and a batch of the preferred size is.
+    assert reasons["full"] >= 2
+    assert reasons == {"queue-empty": batches - reasons["full"], "full": reasons["full"]}
     assert by(run.metrics, "tidegate_batches_total", "reason", model="held") == {"full": 2}
     assert total(run.metrics, "tidegate_max_batch_size", model="digits") == 32
-    assert total(run.metrics, "tidegate_max_queue_delay_seconds", model="digits") == 0.002
+    assert total(run.metrics, "tidegate_max_queue_delay_seconds", model="digits") == 0.0

@@ -35,6 +35,7 @@ def embed(state_dir: Path) -> Callable[..., EmbeddedTriton]:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("repository")
     models.write_channels(root)
+    models.write_channels(root, models.ASKING, engine=False)
     models.write_onnx(root, "doubling", 'backend: "onnxruntime"', models.doubling())
     models.write_onnx(root, "single", 'backend: "onnxruntime"', models.doubling(batch=1))
     models.write_onnx(root, "echo", 'backend: "onnxruntime"', models.echo())

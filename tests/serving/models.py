@@ -25,6 +25,8 @@ CARD = Card(
     preprocessing=Preprocessing(height=8, width=8),
     batching=Batching(max_batch_size=64, max_queue_delay_us=50_000),
 )
+# Its photographs are scored by the model of tensors, where CARD's load that model's file themselves.
+ASKING = CARD.model_copy(update={"name": "asking"})
 
 
 def place(repository: Path, name: str, config: str, filename: str, content: bytes) -> None:
@@ -136,14 +138,21 @@ def write_torchscript(repository: Path, name: str, config: str) -> None:
         traced.save(str(repository / name / "1" / "model.pt"))
 
 
-def write_channels(repository: Path, card: Card = CARD) -> None:
-    """The two models of a card, as export writes them."""
+def write_channels(repository: Path, card: Card = CARD, *, engine: bool = True) -> None:
+    """The two models of a card, as export writes them.
+
+    Args:
+        engine: The model of photographs may load the other's file.
+    """
     size = card.preprocessing.height
+    encoded = encoded_model_config(card, Format.ONNX)
+    if not engine:
+        del encoded.parameters["engine"]
     write_onnx(repository, card.name, to_pbtxt(model_config(card, Format.ONNX)), channel_means(size))
     place(
         repository,
         card.encoded_name,
-        to_pbtxt(encoded_model_config(card, Format.ONNX)),
+        to_pbtxt(encoded),
         PREPROCESSING,
         card.preprocessing.model_dump_json().encode(),
     )

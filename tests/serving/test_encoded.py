@@ -44,17 +44,18 @@ async def test_one_corrupt_image_leaves_seven_answers_and_one_named_error(client
 
 
 async def test_requests_are_decoded_and_scored_together(client: Client) -> None:
-    before = await executions(client, MODEL), await executions(client, models.CARD.name)
+    asking, asked = models.ASKING.encoded_name, models.ASKING.name
+    before = await executions(client, asking), await executions(client, asked)
     files = [*PHOTOGRAPHS, b"no image"]
     answers = await asyncio.gather(
-        *(infer(client, MODEL, column([file]), ["scores", "error"]) for file in files for _ in range(3))
+        *(infer(client, asking, column([file]), ["scores", "error"]) for file in files for _ in range(3))
     )
     for i, answer in enumerate(answers[:24]):
         np.testing.assert_array_equal(answer["scores"], floats([COLOURS[i // 3]]))
     assert all(answer["error"][0, 0] == b"not a JPEG, PNG or WebP image" for answer in answers[24:])
     after = (
-        await executions(client, MODEL, before[0][0] + 27),
-        await executions(client, models.CARD.name, before[1][0] + 24),
+        await executions(client, asking, before[0][0] + 27),
+        await executions(client, asked, before[1][0] + 24),
     )
     assert (after[0][0] - before[0][0], after[1][0] - before[1][0]) == (27, 24)
     # Each of two instances waits 50 ms for a batch of 64: half as many executions leave room for a busy machine.
@@ -63,10 +64,17 @@ async def test_requests_are_decoded_and_scored_together(client: Client) -> None:
 
 
 async def test_the_model_is_not_asked_where_no_image_is_good(client: Client) -> None:
-    before = await executions(client, models.CARD.name)
-    answer = await infer(client, MODEL, column([b"no image"]), ["scores", "error"])
+    before = await executions(client, models.ASKING.name)
+    answer = await infer(client, models.ASKING.encoded_name, column([b"no image"]), ["scores", "error"])
     assert np.isnan(answer["scores"]).all()
     assert answer["error"][0, 0] == b"not a JPEG, PNG or WebP image"
+    assert await executions(client, models.ASKING.name) == before
+
+
+async def test_the_model_is_not_asked_where_its_file_is_loaded_with_the_photographs(client: Client) -> None:
+    before = await executions(client, models.CARD.name)
+    answer = await infer(client, MODEL, column(PHOTOGRAPHS), ["scores"])
+    np.testing.assert_array_equal(answer["scores"], floats(COLOURS))
     assert await executions(client, models.CARD.name) == before
 
 
@@ -88,7 +96,7 @@ async def other(
 ) -> AsyncIterator[Client]:
     """A Triton whose models have a limit of pixels, and one of them serves what is truncated."""
     repository = tmp_path_factory.mktemp("other")
-    models.write_channels(repository, _STRICT)
+    models.write_channels(repository, _STRICT, engine=False)
     models.write_channels(repository, _LENIENT)
     async with embed(repository) as triton, Client(triton.grpc_address) as client:
         yield client

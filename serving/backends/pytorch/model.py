@@ -56,6 +56,9 @@ class TorchScriptEngine:
 class TritonPythonModel(EngineModel):
     """One instance of a model; Triton looks for this name."""
 
+    # torch has one number of threads for the whole process.
+    elastic = False
+
     @classmethod
     def read_signature(cls, path: Path, options: EngineOptions) -> Signature:
         """Refuse: there is nothing to complete a config from.

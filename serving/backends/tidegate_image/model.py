@@ -1,7 +1,6 @@
 """Triton's backend `tidegate_image`: photographs in, the scores of a model of tensors out."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,10 @@ from PIL import Image, ImageFile
 
 from contract.card import ImageLimits, Preprocessing
 from contract.tensors import ENCODED, ERROR, SCORES
+from serving.backends.cores import Cores
 from serving.backends.integrity import check_version
+from serving.backends.options import engine_options
+from serving.backends.scorers import Scorer, ScoringFailed, scorer_here
 from serving.images import ImageRefused, Pixels, prepare
 
 Tensor = NDArray[Any]
@@ -29,27 +31,28 @@ class TritonPythonModel:
         # Pillow's own limit is one for the whole process, warns, and would overrule a model's.
         Image.MAX_IMAGE_PIXELS = None
         config: dict[str, Any] = json.loads(args["model_config"])
-        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
-        card = Path(args["model_repository"], args["model_version"], config["default_model_filename"])
+        version = Path(args["model_repository"], args["model_version"])
+        options = engine_options(config)
+        card = version / config["default_model_filename"]
         self._preprocessing = Preprocessing.model_validate_json(card.read_bytes())
-        limits = {name: parameters[name] for name in ImageLimits.model_fields if name in parameters}
+        limits = {name: value for name, value in options.parameters.items() if name in ImageLimits.model_fields}
         self._limits = ImageLimits.model_validate(limits)
         # Pillow has one for a whole process, which is this model's own.
         ImageFile.LOAD_TRUNCATED_IMAGES = self._limits.truncated == "serve"
-        self._model = parameters["model"]
-        self._model_version = int(args["model_version"])
-        self._model_input = parameters["model_input"]
-        self._model_output = parameters["model_output"]
         self._classes = next(int(tensor["dims"][0]) for tensor in config["output"] if tensor["name"] == SCORES)
-        threads = int(parameters.get("threads", len(os.sched_getaffinity(0))))
-        self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._scorer: Scorer = scorer_here(version, options) or OtherModel(options.parameters, version.name)
+        self._cores = Cores()
+        self._decoders = ThreadPoolExecutor(options.threads_alone, thread_name_prefix="decode")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Called by Triton with the requests of one dynamic batch; answers each, in order."""
         files = [pb_utils.get_input_tensor_by_name(request, ENCODED).as_numpy().ravel() for request in requests]
-        images = list(self._decoders.map(self._prepare, np.concatenate(files)))
-        good = np.array([not isinstance(image, ImageRefused) for image in images])
-        scores, failure = self._score(images, good)
+        with self._cores.compute() as alone:
+            # Several were gathered while the instances were busy, and will be again.
+            alone = alone and len(requests) == 1
+            images = self._decoded(np.concatenate(files), alone)
+            good = np.array([not isinstance(image, ImageRefused) for image in images])
+            scores, failure = self._score(images, good, alone)
         errors = np.array([str(image).encode() if isinstance(image, ImageRefused) else b"" for image in images], object)
         responses = []
         end = 0
@@ -65,6 +68,12 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Called by Triton when the instance is unloaded."""
         self._decoders.shutdown()
+        self._cores.close()
+
+    def _decoded(self, files: Sequence[bytes], alone: bool) -> list[Pixels | ImageRefused]:
+        """Each image in this thread, or on all cores where they are idle."""
+        threads = self._decoders.map if alone and len(files) > 1 else map
+        return list(threads(self._prepare, files))
 
     def _prepare(self, encoded: bytes) -> Pixels | ImageRefused:
         try:
@@ -72,27 +81,49 @@ class TritonPythonModel:
         except ImageRefused as error:
             return error
 
-    def _score(self, images: Sequence[Pixels | ImageRefused], good: Tensor) -> tuple[Tensor, Any]:
-        """Ask the model of tensors, in its version of the same number, for the scores of the good images.
+    def _score(self, images: Sequence[Pixels | ImageRefused], good: Tensor, alone: bool) -> tuple[Tensor, Any]:
+        """Score the good images.
 
         Returns:
-            Scores of all images, (N, K), NaN where there are none; and Triton's error where that model failed.
+            Scores of all images, (N, K), NaN where there are none; and Triton's error where the model failed.
         """
         scores = np.full((len(images), self._classes), np.nan, dtype=np.float32)
         if not good.any():
             return scores, None
         batch = np.stack([image for image in images if not isinstance(image, ImageRefused)])
+        try:
+            scores[good] = self._scorer.scores(batch, alone)
+        except ScoringFailed as error:
+            return scores, error.triton
+        return scores, None
+
+
+class OtherModel:
+    """The model of tensors, in its version of the same number, wherever Triton runs it."""
+
+    def __init__(self, parameters: Mapping[str, str], version: str) -> None:
+        self._model = parameters["model"]
+        self._version = int(version)
+        self._input = parameters["model_input"]
+        self._output = parameters["model_output"]
+
+    def scores(self, batch: Tensor, alone: bool) -> Tensor:
+        """Ask it.
+
+        Raises:
+            ScoringFailed: It failed.
+        """
         reply = pb_utils.InferenceRequest(
             model_name=self._model,
-            model_version=self._model_version,
-            requested_output_names=[self._model_output],
-            inputs=[pb_utils.Tensor(self._model_input, batch)],
+            model_version=self._version,
+            requested_output_names=[self._output],
+            inputs=[pb_utils.Tensor(self._input, batch)],
             preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
         ).exec()
         if reply.has_error():
-            return scores, reply.error()
-        scores[good] = pb_utils.get_output_tensor_by_name(reply, self._model_output).as_numpy()
-        return scores, None
+            raise ScoringFailed(reply.error())
+        scores: Tensor = pb_utils.get_output_tensor_by_name(reply, self._output).as_numpy()
+        return scores
 
 
 def _response(request: Any, tensors: Mapping[str, Tensor]) -> Any:

@@ -1,0 +1,38 @@
+"""Who computes on this machine: an execution that is alone may have all of its cores."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Any file that every instance of every model on this machine opens.
+_LOCKED = Path(__file__)
+
+
+class Cores:
+    """Instances find out about each other by a lock on a file, in microseconds; the kernel drops those of the dead."""
+
+    def __init__(self, path: Path = _LOCKED) -> None:
+        self._file = path.open("rb")
+
+    def close(self) -> None:
+        """Compute no more."""
+        self._file.close()
+
+    @contextmanager
+    def compute(self) -> Iterator[bool]:
+        """Compute within the block; gives whether nobody else does so as it begins. Never waits."""
+        alone = self._lock(fcntl.LOCK_EX)
+        # Shared, so that whoever comes next can say that it computes, too.
+        self._lock(fcntl.LOCK_SH)
+        try:
+            yield alone
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _lock(self, kind: int) -> bool:
+        try:
+            fcntl.flock(self._file, kind | fcntl.LOCK_NB)
+        except OSError:  # Another has it, or the file system has no locks.
+            return False
+        return True
