@@ -6,6 +6,7 @@ import { keep, read, Refused, storedKey, told } from "./api";
 import { total, difference, rates, type Live } from "./figures";
 import { Keys, Tenants, type Key } from "./keys";
 import { Figure, Models } from "./models";
+import { readPolicies, type Policies } from "./traffic";
 import { TryIt } from "./tryit";
 import { count, milliseconds, rate, share } from "./words";
 
@@ -14,8 +15,13 @@ const EVERY_MS = 2_000;
 const KEPT = 61;
 /** Figures are of the time since this many answers ago: half a minute. */
 const WINDOW = 15;
-/** Keys are read at every so many answers. */
+/** Keys and policies are read at every so many answers. */
 const SELDOM = 5;
+
+interface Administered {
+  keys: Key[];
+  policies: Policies;
+}
 
 function Page() {
   const [key, setKey] = useState(storedKey());
@@ -80,18 +86,20 @@ function SignIn(props: { why: string; enter: (key: string) => void; refused: (wh
 
 function Board({ keyText, leave }: { keyText: string; leave: (why: string) => void }) {
   const [history, setHistory] = useState<Live[]>([]);
-  const [keys, setKeys] = useState<Key[] | null>(null);
+  const [administered, setAdministered] = useState<Administered | null>(null);
   const [paused, setPaused] = useState(false);
   const [trouble, setTrouble] = useState("");
+  const [said, setSaid] = useState<{ text: string; failed: boolean }>({ text: "", failed: false });
   const heading = useRef<HTMLHeadingElement>(null);
   useEffect(() => heading.current?.focus(), []);
 
-  const readKeys = useCallback(async () => {
+  const administer = useCallback(async () => {
     try {
-      setKeys(await read<Key[]>(keyText, "admin/v1/keys"));
+      const [keys, policies] = await Promise.all([read<Key[]>(keyText, "admin/v1/keys"), readPolicies(keyText)]);
+      setAdministered({ keys, policies });
     } catch (error) {
       if (!(error instanceof Refused && error.status === 403)) throw error;
-      setKeys(null);
+      setAdministered(null);
     }
   }, [keyText]);
 
@@ -104,7 +112,7 @@ function Board({ keyText, leave }: { keyText: string; leave: (why: string) => vo
       try {
         if (!document.hidden) {
           const live = await read<Live>(keyText, "admin/v1/live");
-          if (turn++ % SELDOM === 0) await readKeys();
+          if (turn++ % SELDOM === 0) await administer();
           if (stopped) return;
           setHistory((before) => [...before, live].slice(-KEPT));
           setTrouble("");
@@ -121,8 +129,12 @@ function Board({ keyText, leave }: { keyText: string; leave: (why: string) => vo
       stopped = true;
       clearTimeout(timer);
     };
-  }, [keyText, paused, readKeys, leave]);
+  }, [keyText, paused, administer, leave]);
 
+  const changed = async (text: string, failed = false) => {
+    setSaid({ text, failed });
+    await administer().catch((error: unknown) => setTrouble(told(error)));
+  };
   const now = history.at(-1);
   return (
     <>
@@ -140,6 +152,9 @@ function Board({ keyText, leave }: { keyText: string; leave: (why: string) => vo
         </div>
       </header>
       <main>
+        <p role="status" class={said.failed ? "said error" : "said"}>
+          {said.text}
+        </p>
         <p role="alert" class="error">
           {trouble}
         </p>
@@ -147,7 +162,7 @@ function Board({ keyText, leave }: { keyText: string; leave: (why: string) => vo
           <p>Reading…</p>
         ) : (
           <Panels
-            {...{ keyText, history, now, keys }}
+            {...{ keyText, history, now, administered, changed }}
             before={history.at(-1 - WINDOW) ?? history[0] ?? now}
           />
         )}
@@ -161,17 +176,22 @@ interface Panel {
   history: Live[];
   now: Live;
   before: Live;
-  keys: Key[] | null;
+  administered: Administered | null;
+  changed: (text: string, failed?: boolean) => Promise<void>;
 }
 
-function Panels({ keyText, history, now, before, keys }: Panel) {
+function Panels({ keyText, history, now, before, administered, changed }: Panel) {
   return (
     <>
       <Section name="Now" note="Rates, percentiles and shares are of the last half minute.">
         <Summary now={now} before={before} />
       </Section>
       <Section name="Models">
-        <Models {...{ history, now, before }} />
+        <Models
+          {...{ history, now, before, changed }}
+          adminKey={administered === null ? null : keyText}
+          policies={administered?.policies ?? {}}
+        />
       </Section>
       <Section name="Try it">
         <TryIt keyText={keyText} models={now.models} />
@@ -181,7 +201,7 @@ function Panels({ keyText, history, now, before, keys }: Panel) {
       </Section>
       <Section name="Usage">
         <Tenants now={now} before={before} />
-        <Keys keys={keys} />
+        <Keys keys={administered?.keys ?? null} />
       </Section>
     </>
   );

@@ -1,9 +1,22 @@
 /** A card for each model: how fast, how many, which batches, what the cache did, and which version answers. */
 
+import { useRef, useState } from "preact/hooks";
+import { told } from "./api";
 import { Bars, Lines, Parts } from "./charts";
 import { difference, find, rates, total, type Live, type Model } from "./figures";
+import {
+  aliasesOf,
+  promote,
+  rollBack,
+  rollsBackTo,
+  shareOf,
+  tryOut,
+  type Policies,
+  type Traffic,
+} from "./traffic";
 import { count, milliseconds, rate, share } from "./words";
 
+const ENCODED = "_encoded";
 const CACHED: Record<string, string> = {
   l1: "in the worker's memory",
   l2: "in Redis",
@@ -19,7 +32,13 @@ interface Shown {
   before: Live;
 }
 
-export function Models(props: Shown) {
+interface Acting {
+  adminKey: string | null;
+  policies: Policies;
+  changed: (message: string, failed?: boolean) => Promise<void>;
+}
+
+export function Models(props: Shown & Acting) {
   const models = props.now.models.filter((model) => model.versions.some((version) => version.ready));
   if (!models.length) return <p>No model is ready.</p>;
   return (
@@ -31,7 +50,7 @@ export function Models(props: Shown) {
   );
 }
 
-function Card({ model, history, now, before }: Shown & { model: Model }) {
+function Card({ model, history, now, before, ...acting }: Shown & Acting & { model: Model }) {
   const old = find(before, model.model);
   const figures = rates(now, before, model.versions, old?.versions ?? []);
   const heading = `model-${model.model}`;
@@ -47,7 +66,7 @@ function Card({ model, history, now, before }: Shown & { model: Model }) {
       <History model={model.model} history={history} />
       <Cache model={model} old={old} />
       <Batches model={model} old={old} />
-      <Versions model={model} now={now} before={before} />
+      <Versions model={model} now={now} before={before} {...acting} />
     </article>
   );
 }
@@ -121,11 +140,47 @@ function Batches({ model, old }: { model: Model; old: Model | undefined }) {
   );
 }
 
-function Versions({ model, now, before }: Omit<Shown, "history"> & { model: Model }) {
+type Change = (key: string, model: Model, traffic: Traffic | undefined, version: string) => Promise<void>;
+
+function Versions({ model, now, before, adminKey, policies, changed }: Omit<Shown, "history"> & Acting & { model: Model }) {
+  const [busy, setBusy] = useState(false);
+  const heading = useRef<HTMLHeadingElement>(null);
+  const base = model.model.endsWith(ENCODED) ? model.model.slice(0, -ENCODED.length) : model.model;
+  const follows = base !== model.model && now.models.some((each) => each.model === base);
+  const traffic = policies[model.model] ?? (follows ? policies[base] : undefined);
+  const back = rollsBackTo(traffic);
+  const acts = adminKey !== null && !follows;
+
+  const act = async (change: Promise<void>, done: string) => {
+    setBusy(true);
+    try {
+      await change;
+      await changed(done);
+    } catch (error) {
+      await changed(`${model.model}: ${told(error)}`, true);
+    } finally {
+      setBusy(false);
+      // The button that was pressed may be gone.
+      requestAnimationFrame(() => document.activeElement === document.body && heading.current?.focus());
+    }
+  };
+  const button = (version: string, verb: string, change: Change, done: string) => (
+    <button
+      type="button"
+      aria-disabled={busy}
+      aria-label={`${verb} version ${version} of ${model.model}`}
+      onClick={() => busy || act(change(adminKey ?? "", model, traffic, version), `${model.model} ${version} ${done}.`)}
+    >
+      {verb}
+    </button>
+  );
+  const shown = model.versions.filter((version) => version.ready);
   const old = find(before, model.model)?.versions ?? [];
   return (
     <section>
-      <h4>Versions</h4>
+      <h4 ref={heading} tabIndex={-1}>
+        Versions
+      </h4>
       <table>
         <thead>
           <tr>
@@ -136,21 +191,42 @@ function Versions({ model, now, before }: Omit<Shown, "history"> & { model: Mode
           </tr>
         </thead>
         <tbody>
-          {model.versions
-            .filter((version) => version.ready)
-            .map((version) => {
-              const figures = rates(now, before, [version], old);
-              return (
-                <tr key={version.version}>
-                  <th scope="row">{version.version}</th>
-                  <td>{share(version.weight)}</td>
-                  <td>{rate(figures.perSecond)}</td>
-                  <td>{milliseconds(figures.p99)}</td>
+          {shown.map((version) => {
+            const figures = rates(now, before, [version], old);
+            const weight = adminKey === null ? version.weight : shareOf(model, traffic, version.version);
+            return [
+              <tr key={version.version}>
+                <th scope="row">
+                  {version.version} <small>{aliasesOf(traffic, version.version).join(", ")}</small>
+                </th>
+                <td>{share(weight)}</td>
+                <td>{rate(figures.perSecond)}</td>
+                <td>{milliseconds(figures.p99)}</td>
+              </tr>,
+              acts && shown.length > 1 && weight !== 1 && (
+                <tr key={`${version.version}-acts`} class="acts">
+                  <td colSpan={4}>
+                    {button(version.version, "Promote", promote, "answers all calls that name no version")}
+                    {!weight && button(version.version, "Try on 10 %", tryOut, "answers a tenth of the calls")}
+                  </td>
                 </tr>
-              );
-            })}
+              ),
+            ];
+          })}
         </tbody>
       </table>
+      {follows && <p class="none">As {base}.</p>}
+      {acts && traffic !== undefined && back !== null && (
+        <button
+          type="button"
+          class="back"
+          aria-disabled={busy}
+          aria-label={`Roll ${model.model} back to version ${back}`}
+          onClick={() => busy || act(rollBack(adminKey, model, traffic), `${model.model} is back at ${back}.`)}
+        >
+          Roll back to {back}
+        </button>
+      )}
     </section>
   );
 }

@@ -3,7 +3,8 @@
 import base64
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import httpx
@@ -88,6 +89,13 @@ def _drop(page: Page) -> None:
     expect(page.get_by_role("status").filter(has_text="2 classified: 7")).to_be_visible()
 
 
+def _answering(server: Server) -> str:
+    """The version that a photograph gets, as a new connection finds it."""
+    url = f"http://{server.http}/v1/models/digits/classify"
+    answer = httpx.post(url, content=_PICTURE.read_bytes(), headers=server.headers)
+    return str(answer.json()["version"])
+
+
 def test_the_figures_move(page: Page, two_versions: Server) -> None:
     _enter(page, two_versions.key)
     card = page.get_by_role("article", name="digits", exact=True)
@@ -115,11 +123,32 @@ def test_a_dropped_image_is_classified_and_shows_where_the_time_went(page: Page,
     expect(words).to_contain_text("image")
 
 
-def test_a_read_key_sees_its_models_and_no_keys(page: Page, two_versions: Server) -> None:
+def test_a_version_is_promoted_and_rolled_back_by_keyboard(page: Page, two_versions: Server) -> None:
+    assert _answering(two_versions) == "2"
+    _enter(page, two_versions.key)
+    card = page.get_by_role("article", name="digits", exact=True)
+    first = card.get_by_role("row", name=re.compile("^1 "))
+    card.get_by_role("button", name="Promote version 1 of digits").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status").filter(has_text="digits 1 answers all calls")).to_be_visible()
+    expect(first).to_contain_text("stable")
+    expect(first).to_contain_text("100%")
+    expect(card.get_by_role("heading", name="Versions")).to_be_focused()
+    _poll(lambda: _answering(two_versions) == "1")
+    card.get_by_role("button", name="Try on 10 % version 2 of digits").press("Enter")
+    expect(card.get_by_role("row", name=re.compile("^2 .*canary"))).to_contain_text("10%")
+    card.get_by_role("button", name="Roll digits back to version 1").press("Enter")
+    expect(card.get_by_role("row", name=re.compile("^2 "))).to_contain_text("0%")
+    card.get_by_role("button", name="Roll digits back to version 2").press("Enter")
+    _poll(lambda: _answering(two_versions) == "2")
+
+
+def test_a_read_key_sees_its_models_and_no_buttons(page: Page, two_versions: Server) -> None:
     created = two_versions.command("keys", "create", "watcher", "--scope", "read", "--model", "cats")
     _enter(page, created.stdout.strip())
     expect(page.get_by_text("No model is ready.")).to_be_visible()
     expect(page.get_by_text("Keys are shown to who has the scope admin.")).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile("Promote"))).to_have_count(0)
     expect(page.get_by_role("group", name="Replicas")).not_to_contain_text("127.0.0.1")
 
 
@@ -189,3 +218,10 @@ def test_live_figures_need_a_key_and_show_what_it_may_see(two_versions: Server) 
     less = read("--scope", "read", "--model", "digits").json()
     assert {model["model"] for model in less["models"]} == {"digits", "digits_encoded"}
     assert (less["tenants"], less["replicas"][0]["address"]) == ([], "")
+
+
+def _poll(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
