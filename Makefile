@@ -8,7 +8,7 @@ COMPOSE ?= docker compose --env-file docker/.env --file docker/compose.yaml
 PACKAGES := contract export gateway k8s loadtest monitoring serving tests tidegate training mkdocs_hooks.py
 
 .DEFAULT_GOAL := help
-.PHONY: help up install install-tensorrt test lint format docs bench pipeline load lock compose-up compose-down images-check k8s-monitoring clean
+.PHONY: help up install install-tensorrt test lint format docs console bench pipeline load lock compose-up compose-down images-check k8s-monitoring clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -36,6 +36,9 @@ format: $(VENV)/.all ## Format the code
 
 docs: $(VENV)/.all ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+console: ## Build the console's page from console/ into gateway/console/ (needs Node.js)
+	cd console && npm ci --no-audit --no-fund && npm run build
 
 bench: $(VENV)/.all ## Measure the gateway beside the machine's limit, Triton, a relay and a C proxy; needs h2load and wrk
 	$(BIN)/python -m loadtest.bench $(BENCH_ARGS)

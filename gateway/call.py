@@ -102,6 +102,7 @@ class InferenceCall:
         headers: Gives a header of the call by its name in lower case, None where there is none.
         serialise: Makes the transport's own answer of the serialized ModelInferResponse; None where that is sent as it is.
             It is part of the call: what it raises is what became of it.
+        timed: Told the stages of a call that was answered, and the seconds each took; None: nobody asks.
     """
 
     credential: str | None
@@ -109,6 +110,7 @@ class InferenceCall:
     read_body: Callable[[], Awaitable[bytes]]
     headers: Headers = no_headers
     serialise: Callable[[bytes], Awaitable[None]] | None = None
+    timed: Callable[[list[tuple[str, float]]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

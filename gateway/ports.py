@@ -328,6 +328,9 @@ class Observation(Protocol):
     def stage(self, name: str) -> None:
         """The stage `name` ends now; the next begins."""
 
+    def elapsed(self) -> list[tuple[str, float]]:
+        """The stages that ended, and the seconds each took."""
+
     def called_by(self, identity: Identity) -> None:
         """The caller is known."""
 

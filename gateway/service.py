@@ -67,6 +67,8 @@ class InferenceService:
                     if call.serialise is not None:
                         await call.serialise(reply.body)
                         observation.stage("serialise")
+                    if call.timed is not None:
+                        call.timed(observation.elapsed())
                     return reply
             except TimeoutError as error:
                 raise DeadlineExceeded("the deadline passed before the answer was there") from error

@@ -19,6 +19,7 @@ from gateway.metrics.exemplars import ExemplarFile
 from gateway.metrics.exposition import Exposition
 from gateway.metrics.fleet import PrometheusFleet
 from gateway.metrics.instruments import PrometheusMetrics, certificate_expiry
+from gateway.metrics.live import Live
 from gateway.metrics.settings import LoggedCalls
 from gateway.metrics.triton_statistics import TritonStatistics
 from gateway.metrics.watchers import CallWatchers, Tracer, Watcher
@@ -111,17 +112,14 @@ class Gateway:
             max_in_flight=settings.limits.max_stream_in_flight,
         )
         readiness = Readiness(catalog)
+        statistics = TritonStatistics(upstream.answering, catalog)
+        live = Live(settings.metrics_dir, statistics, catalog, upstream.members)
         operations = Operations(authenticator, catalog, upstream, readiness, identities.audit)
         return cls(
             handler=InferenceHandler(service, streams, operations, settings.limits),
-            door=Door(service, streams, operations, catalog, readiness, settings.limits, identities, policies),
+            door=Door(service, streams, operations, catalog, readiness, settings.limits, identities, policies, live),
             health=Health(),
-            exposition=Exposition(
-                settings.metrics_dir,
-                settings.upstream.metrics_url,
-                TritonStatistics(upstream.answering, catalog),
-                readiness,
-            ),
+            exposition=Exposition(settings.metrics_dir, settings.upstream.metrics_url, statistics, readiness),
             traces=traces,
             catalog=catalog,
             readiness=readiness,

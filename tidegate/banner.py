@@ -33,6 +33,7 @@ def text(
         f"Tidegate serves {', '.join(ready) or 'no models'} from {settings.model_repository}",
         "",
         f"  REST     {rest}  (documented at /docs)",
+        f"  console  {rest}/console",
         f"  gRPC     {grpc}",
         f"  metrics  http://{metrics}/metrics",
         f"  key      {key}" if with_key else "  key      none needed: TIDEGATE_AUTH__MODE=off",

@@ -10,21 +10,23 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.metrics import tritons
+from gateway.metrics import protobuf, tritons
 from gateway.metrics.exemplars import WithExemplars
+from gateway.metrics.native import WithoutNative
 from gateway.metrics.triton_statistics import TritonStatistics
 from gateway.operations import Readiness
 
 _TRITON_S = 2.0
 _MAX_TRITON_BYTES = 16 * 1024 * 1024
 _EOF = b"# EOF\n"
-# OpenMetrics has `_total` at the end of a counter's name, and Triton has not; its names stay as they are.
+# OpenMetrics and prometheus_client have `_total` at the end of a counter's name, and Triton has not: its names stay as they are.
 _COUNTER = re.compile(rb"^(# TYPE \S+) counter$", re.MULTILINE)
 
 
@@ -67,10 +69,15 @@ class Exposition:
         triton, batches = await asyncio.gather(self._triton(), self._statistics.read())
         registry = CollectorRegistry()
         ours = MultiProcessCollector(None, str(self._metrics_dir))  # type: ignore[no-untyped-call]  # Untyped library.
-        registry.register(WithExemplars(ours, self._metrics_dir))
+        as_protobuf = protobuf.wanted(request.headers.get("accept", ""))
+        registry.register(WithExemplars(ours if as_protobuf else WithoutNative(ours), self._metrics_dir))
         registry.register(batches)
         if self._triton_urls:
             registry.register(_UpstreamUp(triton is not None))
+        if as_protobuf:
+            return Response(
+                await asyncio.to_thread(_as_protobuf, registry, triton or b""), media_type=protobuf.CONTENT_TYPE
+            )
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         text = await asyncio.to_thread(encode, registry)
         if text.endswith(_EOF):
@@ -98,6 +105,11 @@ class Exposition:
                 return bytes(text)
         except httpx.HTTPError:
             return None
+
+
+def _as_protobuf(registry: CollectorRegistry, triton: bytes) -> bytes:
+    theirs = text_string_to_metric_families(_COUNTER.sub(rb"\1 untyped", triton).decode())
+    return protobuf.encode([*registry.collect(), *theirs])
 
 
 class _UpstreamUp(Collector):

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from gateway.call import CacheStatus, Headers, no_headers
 from gateway.errors import LimitExceeded, Overloaded
 from gateway.metrics.cells import Add, adding, observing
+from gateway.metrics.native import NativeDurations
 from gateway.metrics.observation import OK, CallObservation, outcome_of
 from gateway.metrics.settings import MetricsSettings
 from gateway.metrics.watchers import CallWatchers
@@ -55,6 +56,7 @@ class PrometheusMetrics:
         self._calls.most.set(limits.max_in_flight)
         self._begin, self._in_flight = adding(self._calls.started), adding(self._calls.in_flight)
         self._by_outcome = _ByOutcome(registry)
+        self._native = NativeDurations(registry)
         self._by_model = _ByModel(registry)
         self._by_tenant = _ByTenant(registry)
         self._max_tenants = settings.max_tenants
@@ -101,6 +103,7 @@ class PrometheusMetrics:
         label = self._label_of(tenant)
         return _Series(
             stages=self._by_outcome.stages(model, version, outcome),
+            total=self._native.of(model, version, outcome),
             once=(*self._by_model.once(model, cache), self._by_tenant.calls(label, outcome)),
             sizes=self._by_model.sizes(model),
             images=(self._by_model.images(model), self._by_tenant.images(label)) if outcome == OK else (),
@@ -254,12 +257,14 @@ class _Series:
 
     Attributes:
         stages: The time of each stage, by its name.
+        total: That of the whole call once more, in the native histogram.
         once: Calls.
         sizes: Bytes of requests, and of answers.
         images: Images; empty where the calls were not answered.
     """
 
     stages: _Stages
+    total: Add
     once: tuple[Add, ...]
     sizes: tuple[Add, Add]
     images: tuple[Add, ...]
@@ -271,7 +276,9 @@ class _Series:
         for stage, at in observation.stages:
             stages[stage](at - before)
             before = at
-        stages[TOTAL](ended - observation.started)
+        seconds = ended - observation.started
+        stages[TOTAL](seconds)
+        self.total(seconds)
         for add in self.once:
             add(1)
         if observation.request_bytes:

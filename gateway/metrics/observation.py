@@ -72,6 +72,11 @@ class CallObservation:
         """The stage `name` ends now; the next begins."""
         self.stages.append((name, perf_counter()))
 
+    def elapsed(self) -> list[tuple[str, float]]:
+        """The stages that ended, and the seconds each took."""
+        begun = [self.started, *(at for _, at in self.stages)]
+        return [(name, at - before) for before, (name, at) in zip(begun, self.stages, strict=False)]
+
     def called_by(self, identity: Identity) -> None:
         """The caller is known."""
         self.tenant = identity.tenant

@@ -23,6 +23,7 @@ from gateway.errors import ErrorKind, GatewayError, LimitExceeded
 from gateway.rest import (
     admin_routes,
     classify_routes,
+    console_routes,
     generate_routes,
     limit_headers,
     openapi,
@@ -73,6 +74,8 @@ def build(door: Door, version: str) -> FastAPI:
     app.include_router(refused_routes.router)
     app.include_router(classify_routes.router)
     app.include_router(admin_routes.router)
+    app.include_router(console_routes.router)
+    app.include_router(console_routes.pages())
     app.add_exception_handler(GatewayError, _gateway_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid_parameter)

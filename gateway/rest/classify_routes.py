@@ -68,5 +68,8 @@ async def classify_images(
             answer = results[0]
         answers.append(orjson.dumps(answer.model_dump()))
 
-    reply = await door.infer(body, call_of(door, request, read_body, serialise))
-    return Response(answers[0], media_type="application/json", headers={CACHE_HEADER: reply.cache.value})
+    stages: list[tuple[str, float]] = []
+    reply = await door.infer(body, call_of(door, request, read_body, serialise, stages.extend))
+    timing = ", ".join(f"{name};dur={seconds * 1_000:.3f}" for name, seconds in stages)
+    headers = {CACHE_HEADER: reply.cache.value, "server-timing": timing}
+    return Response(answers[0], media_type="application/json", headers=headers)

@@ -13,6 +13,7 @@ from gateway.auth.identities import Identities
 from gateway.call import InferenceCall, InferenceReply
 from gateway.credentials import bearer
 from gateway.errors import InvalidArgument
+from gateway.metrics.live import Live
 from gateway.operations import Operations, Readiness
 from gateway.rest.body import Body
 from gateway.routing.catalog import ModelCatalog
@@ -39,6 +40,7 @@ class Door:
     limits: LimitSettings
     identities: Identities
     policies: Policies
+    live: Live
 
     def deadline(self, request: Request) -> float:
         """The caller's, from `x-tidegate-timeout-ms`, within the bounds of the settings.
@@ -77,6 +79,7 @@ def call_of(
     request: Request,
     read_body: Callable[[], Awaitable[bytes]],
     serialise: Callable[[bytes], Awaitable[None]],
+    timed: Callable[[list[tuple[str, float]]], None] | None = None,
 ) -> InferenceCall:
     """The call that a request is.
 
@@ -88,7 +91,7 @@ def call_of(
         values = request.headers.getlist(name)
         return ",".join(values) if values else None
 
-    return InferenceCall(credential(request), door.deadline(request), read_body, header, serialise)
+    return InferenceCall(credential(request), door.deadline(request), read_body, header, serialise, timed)
 
 
 def _door(request: Request) -> Door:

@@ -1,6 +1,7 @@
 """The models that Triton serves, read again and again, and the version that answers for each."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -15,7 +16,8 @@ from tritonclient.grpc.service_pb2 import (
 )
 
 from contract import model_config
-from contract.tensors import TensorSpec
+from contract.card import ENCODED_SUFFIX
+from contract.tensors import ENCODED, TensorSpec
 from gateway.errors import GatewayError, InvalidArgument, NotFound, Unavailable
 from gateway.ports import Loads, Route, Upstream
 from gateway.routing.counters import InferenceCounters
@@ -236,3 +238,8 @@ class ModelCatalog:
 def _in_words(spec: TensorSpec, batches: bool) -> str:
     dims = (-1, *spec.dims) if batches else spec.dims
     return f"{spec.name} {spec.data_type} [{','.join(map(str, dims))}]"
+
+
+def takes_photographs(models: Mapping[str, Model], name: str) -> bool:
+    """Whether a model that is served takes image files, or has a twin that does."""
+    return name + ENCODED_SUFFIX in models or [spec.name for spec in models[name].inputs] == [ENCODED]

@@ -77,6 +77,10 @@ class TritonUpstream:
                 if len(tried) == len(self._pool.rotation):
                     raise
 
+    def members(self) -> tuple[Replica, ...]:
+        """The replicas, well or not."""
+        return self._pool.members
+
     def answering(self) -> tuple[Replica, ...]:
         """The replicas that answered their last check."""
         return tuple(replica for replica in self._pool.members if replica.health is Health.GOOD)

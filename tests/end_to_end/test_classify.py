@@ -1,5 +1,7 @@
 """Photographs over REST: one as the body, or several in a form."""
 
+import re
+
 import httpx
 import numpy as np
 import pytest
@@ -25,6 +27,14 @@ def test_one_photograph_gives_its_labels_best_first(
     assert answer["predictions"][0]["index"] == test_labels[0]
     scores = [prediction["score"] for prediction in answer["predictions"]]
     assert len(scores) == 3 and scores == sorted(scores, reverse=True)
+
+
+def test_the_answer_says_what_each_stage_took(client: httpx.Client, test_files: list[bytes]) -> None:
+    with client:
+        reply = client.post("/v1/models/digits/classify", content=test_files[1], headers={"cache-control": "no-cache"})
+    stages = re.findall(r"(\w+);dur=([\d.]+)", reply.headers["server-timing"])
+    assert [name for name, _ in stages] == ["auth", "read", "limit", "cache", "upstream", "serialise"]
+    assert 0 < sum(float(ms) for _, ms in stages) < 1_000 * reply.elapsed.total_seconds()
 
 
 def test_files_of_a_form_are_answered_one_by_one(

@@ -96,7 +96,8 @@ def test_the_configuration_tells_why_a_batch_was_no_larger(size: int, batching: 
     assert why(size, batching) is reason
 
 
-def _statistics(**executed: int) -> ModelStatisticsResponse:
+def batches_of(**executed: int) -> ModelStatisticsResponse:
+    """What a Triton says that executed so many batches of each size, as `of_8=2`."""
     response = ModelStatisticsResponse()
     model = response.model_stats.add(name="digits", version="1")
     for size, count in executed.items():
@@ -107,7 +108,7 @@ def _statistics(**executed: int) -> ModelStatisticsResponse:
 def test_batches_become_a_histogram_for_each_replica() -> None:
     registry = CollectorRegistry()
     batching = {"digits": Batching(8, True, frozenset(), 0.002)}
-    registry.register(BatchFigures({0: _statistics(of_1=5, of_8=2), 1: _statistics(of_3=1)}, batching))
+    registry.register(BatchFigures({0: batches_of(of_1=5, of_8=2), 1: batches_of(of_3=1)}, batching))
     of = {"model": "digits", "version": "1", "replica": "0"}
     assert registry.get_sample_value("tidegate_batch_size_count", of) == 7
     assert registry.get_sample_value("tidegate_batch_size_sum", of) == 21
@@ -134,7 +135,7 @@ class _NoModels:
 
 
 async def test_a_triton_that_does_not_answer_says_nothing() -> None:
-    tritons = [_Triton(0, None), _Triton(2, _statistics(of_1=4))]
+    tritons = [_Triton(0, None), _Triton(2, batches_of(of_1=4))]
     registry = CollectorRegistry()
     registry.register(await TritonStatistics(lambda: tritons, _NoModels()).read())  # type: ignore[arg-type]  # Enough of one.
     of = {"model": "digits", "version": "1"}

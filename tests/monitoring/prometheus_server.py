@@ -71,7 +71,11 @@ def running(directory: Path, targets: Mapping[str, str], rules: Sequence[Path] =
         f"--config.file={directory / 'prometheus.yml'}",
         f"--storage.tsdb.path={directory / 'data'}",
     ]
-    flags = [f"--web.listen-address={address}", "--enable-feature=exemplar-storage", "--log.level=warn"]
+    flags = [
+        f"--web.listen-address={address}",
+        "--enable-feature=exemplar-storage,native-histograms",
+        "--log.level=warn",
+    ]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen([*command, *flags], stdout=log, stderr=log)
     try:
