@@ -6,7 +6,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import grpc
 from grpc import aio
@@ -14,7 +14,7 @@ from grpc import aio
 from gateway.metrics import trace_context
 from gateway.settings import UpstreamSettings
 from gateway.upstream import meaning
-from gateway.upstream.stream import TritonStream
+from gateway.upstream.stream import TritonStream, is_cancelled
 
 SERVICE = "inference.GRPCInferenceService"
 METHODS = (
@@ -70,7 +70,7 @@ class GrpcLink:
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
             raise meaning.of_status(code, error.details() or "") from error
         except asyncio.CancelledError as error:
-            if _is_cancelled():
+            if is_cancelled():
                 raise
             raise meaning.ReplicaLost("the inference server stopped answering") from error
         finally:
@@ -126,12 +126,6 @@ def channel_options(settings: UpstreamSettings, max_message_bytes: int) -> tuple
         # Its retries end at 256 KiB a call, which is less than an image: docs/decisions/0008-upstream-pool.md.
         ("grpc.enable_retries", 0),
     )
-
-
-def _is_cancelled() -> bool:
-    """Whether it is the caller that is cancelled, and not only its gRPC call."""
-    task: asyncio.Task[Any] | None = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 @dataclass(frozen=True, slots=True)
