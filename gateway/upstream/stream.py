@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 from grpc import aio
@@ -37,6 +38,16 @@ class TritonStream:
                 yield _answer(body)
         except aio.AioRpcError as error:
             raise meaning.of_status(error.code() or grpc.StatusCode.UNKNOWN, error.details() or "") from error
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            raise meaning.ReplicaLost("the inference server stopped answering") from error
+
+
+def _is_cancelled() -> bool:
+    """Whether it is the caller that is cancelled, and not only its gRPC call."""
+    task: asyncio.Task[Any] | None = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _answer(body: bytes) -> StreamAnswer:

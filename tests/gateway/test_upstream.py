@@ -138,6 +138,24 @@ async def test_a_silent_replicas_calls_are_given_up_and_answered_elsewhere(
         assert figures.up == {0: False, 1: True}
 
 
+async def test_a_silent_replicas_streams_end_as_unavailable(two: list[StandIn], figures: Figures) -> None:
+    async with upstream(two, figures, check_timeout_s=0.1) as up, up.stream(soon()) as stream:
+
+        async def read() -> None:
+            async for _ in stream.answers():
+                pass
+
+        await stream.send(b"")
+        reading = asyncio.create_task(read())
+        async with asyncio.timeout(5):
+            while not (asked := [each for each in two if "ModelStreamInfer" in each.asked]):
+                await asyncio.sleep(0.01)
+        asked[0].silent = True
+        await check(up)
+        with pytest.raises(Unavailable, match="stopped answering"):
+            await reading
+
+
 async def test_when_all_are_silent_they_are_asked_all_the_same(two: list[StandIn], figures: Figures) -> None:
     async with upstream(two, figures, check_timeout_s=0.05) as up:
         for each in two:

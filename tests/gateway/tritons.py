@@ -65,6 +65,8 @@ class StandIn(grpc.GenericRpcHandler):
                 return await self._index()
             if method == "ModelInfer":
                 return await (self.infer or self.answer)(request, context)
+            if method == "ModelStreamInfer":
+                await hangs(request, context)
             return b""
 
         return grpc.unary_unary_rpc_method_handler(answer)
