@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Sequence
 
 import structlog
 
@@ -10,6 +11,7 @@ from serving.errors import ServingError
 from serving.ports import Listen
 from serving.triton import EmbeddedTriton
 from tidegate.errors import CommandError
+from tidegate.live import withdraw_refused
 from tidegate.settings import UpSettings, inherited_environment, up_settings
 
 _log = structlog.get_logger(__name__)
@@ -27,6 +29,22 @@ def serve() -> None:
     except OSError as error:
         raise CommandError(f"{error.filename}: {error.strerror}; check TIDEGATE_STATE_DIR") from error
     asyncio.run(_serve(settings))
+
+
+async def leave_out_refused(settings: UpSettings, tritons: Sequence[EmbeddedTriton]) -> dict[str, str]:
+    """Have Tritons that have started serve the good versions of models of which they refuse one.
+
+    Returns:
+        What is wrong with the versions that had to be taken out of the configs, by `name/version`.
+    """
+    unavailable = await tritons[0].unavailable_models()
+    if not unavailable:
+        return {}
+    addresses = [triton.grpc_address for triton in tritons]
+    refused = await asyncio.to_thread(withdraw_refused, settings.model_repository, unavailable, addresses)
+    for version, reason in refused.items():
+        _log.error("models.version_refused", version=version, reason=reason)
+    return refused
 
 
 async def _serve(settings: UpSettings) -> None:
@@ -54,6 +72,7 @@ async def _serve(settings: UpSettings) -> None:
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             starting.result()
+            await leave_out_refused(settings, [triton])
             for model, reason in (await triton.unavailable_models()).items():
                 _log.error("models.not_served", model=model, reason=reason)
             await stopping

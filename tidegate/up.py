@@ -23,8 +23,8 @@ from serving.settings import SupervisionSettings
 from serving.triton import EmbeddedTriton
 from tidegate import banner, ports, state
 from tidegate.errors import CommandError, bad_certificate
-from tidegate.live import withdraw_refused
 from tidegate.settings import UpSettings, inherited_environment, up_settings
+from tidegate.triton import leave_out_refused
 
 _WORKERS_READY_S = 60.0
 _READY_POLL_S = 0.05
@@ -100,7 +100,7 @@ async def _serve(settings: UpSettings, public: _Ports) -> None:
                 return
         except ServingError as error:
             raise CommandError(str(error)) from error
-        refused = await _withdraw_refused(settings, tritons)
+        refused = await leave_out_refused(settings, tritons)
         await cleanup.enter_async_context(_workers(settings, public, tritons))
         if not await _unless(stop, _announce(settings, public, tritons[0], refused)):
             return
@@ -173,18 +173,6 @@ async def _workers(settings: UpSettings, public: _Ports, tritons: Sequence[Embed
 
 def _forget(settings: UpSettings, worker: int, _: int) -> None:
     forget_gauges(settings.metrics_dir, worker)
-
-
-async def _withdraw_refused(settings: UpSettings, tritons: Sequence[EmbeddedTriton]) -> dict[str, str]:
-    """What is wrong with the versions that had to be taken out of the configs, by `name/version`."""
-    unavailable = await tritons[0].unavailable_models()
-    if not unavailable:
-        return {}
-    addresses = [triton.grpc_address for triton in tritons]
-    refused = await asyncio.to_thread(withdraw_refused, settings.model_repository, unavailable, addresses)
-    for version, reason in refused.items():
-        _log.error("models.version_refused", version=version, reason=reason)
-    return refused
 
 
 async def _announce(settings: UpSettings, public: _Ports, triton: EmbeddedTriton, refused: Mapping[str, str]) -> None:
