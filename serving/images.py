@@ -137,6 +137,11 @@ def _scale(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     if preprocessing.shorter_side is None:
         return image.resize(size, resampling)
     ratio = preprocessing.shorter_side / min(image.size)
-    scaled = image.resize((round(image.width * ratio), round(image.height * ratio)), resampling)
-    left, top = (scaled.width - size[0]) // 2, (scaled.height - size[1]) // 2
-    return scaled.crop((left, top, left + size[0], top + size[1]))
+    scaled = round(image.width * ratio), round(image.height * ratio)
+    left, top = (scaled[0] - size[0]) // 2, (scaled[1] - size[1]) // 2
+    if resampling is Image.Resampling.NEAREST:
+        return image.resize(scaled, resampling).crop((left, top, left + size[0], top + size[1]))
+    # Only what is kept is computed, which is half of a photograph: within rounding the same pixels.
+    by_x, by_y = image.width / scaled[0], image.height / scaled[1]
+    box = (left * by_x, top * by_y, (left + size[0]) * by_x, (top + size[1]) * by_y)
+    return image.resize(size, resampling, box=box)

@@ -3,11 +3,13 @@
 import io
 import struct
 import zlib
+from typing import Literal
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.datasets import load_sample_image
 
 from contract.card import ImageLimits, Preprocessing
 from serving.images import ImageRefused, prepare
@@ -210,3 +212,16 @@ def _png(header: bytes, rows: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_only_what_is_kept_is_scaled_with_the_pixels_of_the_whole(
+    interpolation: Literal["bilinear", "bicubic"],
+) -> None:
+    photograph = Image.fromarray(load_sample_image("china.jpg"))
+    preprocessing = Preprocessing(height=224, width=224, shorter_side=256, interpolation=interpolation)
+    made = prepare(encode(photograph, "PNG"), preprocessing, ImageLimits())
+    left, top = (384 - 224) // 2, (256 - 224) // 2
+    whole = photograph.resize((384, 256), Image.Resampling[interpolation.upper()])
+    difference = np.abs(made.astype(int) - np.asarray(whole.crop((left, top, left + 224, top + 224))))
+    assert photograph.size == (640, 427) and difference.max() <= 4 and difference.mean() < 0.25
