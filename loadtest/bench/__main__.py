@@ -24,7 +24,7 @@ _LIMIT_BATCHES = (1, 2, 4, 8)
 
 
 def main() -> None:
-    """Measure, and write build/bench.json and build/bench.md."""
+    """Measure, and write build/bench.json, build/bench.md and build/bench.svg."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="interleaved; the median counts")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
@@ -38,6 +38,7 @@ def main() -> None:
     _BUILD.mkdir(exist_ok=True)
     (_BUILD / "bench.json").write_text(json.dumps(report.figures(medians), indent=2) + "\n")
     (_BUILD / "bench.md").write_text(text := report.text(medians, arguments.runs, arguments.seconds))
+    report.plot(medians, _BUILD / "bench.svg")
     print(text)
 
 
@@ -89,6 +90,10 @@ def _plan(
     add("S", 16, "gateway", "direct", *proxies)
     add("S", 16, "gateway", rest=True)
     add("H", 16, "cached")
+    for concurrency in report.CONCURRENCIES:
+        for letter in ("J", "S"):
+            add(letter, concurrency, "gateway", "direct")
+            add(letter, concurrency, "gateway", rest=True)
     return plan
 
 

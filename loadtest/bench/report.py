@@ -1,10 +1,18 @@
 """From medians to the figures that have names, and to a table."""
 
 from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from loadtest.bench.drivers import Sample
 
 Medians = Mapping[str, Sample]
+
+CONCURRENCIES = (1, 4, 16, 64)
+_LINES = ("gateway gRPC", "gateway REST", "direct gRPC")
+_TITLES = {"J": "J: a photograph to ResNet-50 INT8", "S": "S: 3 KB to digits"}
 
 
 def figures(medians: Medians) -> dict[str, float]:
@@ -42,3 +50,20 @@ def _row(name: str, sample: Sample) -> str:
     cpu = ", ".join(f"{process} {value:.2f}" for process, value in sample.cpu_ms.items())
     memory = ", ".join(f"{process} {value:.0f}" for process, value in sample.peak_mib.items())
     return f"| {name} | {sample.requests_per_s:.1f} | {sample.p50_ms:.2f} | {sample.p99_ms:.2f} | {cpu} | {memory} |"
+
+
+def plot(medians: Medians, path: Path) -> None:
+    """Throughput against latency as callers become more, as SVG."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, (letter, title) in zip(figure.subplots(1, len(_TITLES)), _TITLES.items(), strict=True):
+        for line in _LINES:
+            samples = [medians[f"{letter}@{concurrency} {line}"] for concurrency in CONCURRENCIES]
+            rates, waits = [each.requests_per_s for each in samples], [each.p50_ms for each in samples]
+            axes.plot(rates, waits, "o-", label=line)
+            for concurrency, rate, wait in zip(CONCURRENCIES, rates, waits, strict=True):
+                axes.annotate(str(concurrency), (rate, wait), textcoords="offset points", xytext=(3, 4), fontsize=7)
+        axes.set(title=title, xlabel="answered, 1/s", ylabel="p50, ms", yscale="log", xlim=(0, None))
+        axes.legend()
+    # The same figures give the same file.
+    with rc_context({"svg.hashsalt": "tidegate", "svg.fonttype": "none"}):
+        figure.savefig(path, format="svg", metadata={"Date": None})
