@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import ssl
@@ -52,6 +53,9 @@ async def run(settings: GatewaySettings) -> None:
         # Last, because it says that this worker is ready.
         metrics = gateway.exposition.app()
         await cleanup.enter_async_context(_http(metrics, settings.host, settings.metrics_port, settings.limits))
+        # What is there now stays, and need not be looked at with every collection.
+        gc.collect()
+        gc.freeze()
         _log.info("worker serves", worker=settings.worker)
         await stop.wait()
         gateway.readiness.drain()
