@@ -13,7 +13,7 @@ from serving.backends import signature
 from serving.backends.batching import Call, RunFailed, Tensors, run_calls
 from serving.backends.cores import Cores
 from serving.backends.integrity import check_version
-from serving.backends.options import EngineOptions, engine_options
+from serving.backends.options import EngineOptions, device_of, engine_options
 from serving.backends.signature import CompletableConfig, Signature
 
 
@@ -96,7 +96,7 @@ class EngineModel(ABC):
         check_version(args)
         config: dict[str, Any] = json.loads(args["model_config"])
         path = Path(args["model_repository"], args["model_version"], config["default_model_filename"])
-        self._loaded = self.load_elastic(path, engine_options(config))
+        self._loaded = self.load_elastic(path, engine_options(config, device_of(args)))
         self._cores = Cores()
         self._batches = config["max_batch_size"] > 0
         signature.check(config, self._loaded.share.signature)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+CPU = "cpu"
+
 
 class OptionInvalid(ValueError):
     """A value of `parameters` in config.pbtxt that is not understood."""
@@ -20,6 +22,7 @@ class EngineOptions:
         parameters: `parameters` of config.pbtxt.
         inputs: The names of the stated inputs, in order.
         outputs: The names of the stated outputs, in order.
+        device: Where Triton placed the instance: `cpu`, `cuda:0`, …
     """
 
     threads: int
@@ -27,6 +30,7 @@ class EngineOptions:
     parameters: Mapping[str, str]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    device: str = CPU
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         """The parameter `name`, or the first of `choices`.
@@ -40,7 +44,16 @@ class EngineOptions:
         return value
 
 
-def engine_options(config: Mapping[str, Any]) -> EngineOptions:
+def device_of(args: Mapping[str, str]) -> str:
+    """Where an instance is to run.
+
+    Args:
+        args: As Triton passes to `initialize`.
+    """
+    return f"cuda:{args['model_instance_device_id']}" if args["model_instance_kind"] == "GPU" else CPU
+
+
+def engine_options(config: Mapping[str, Any], device: str = CPU) -> EngineOptions:
     """Read the options.
 
     Raises:
@@ -56,6 +69,7 @@ def engine_options(config: Mapping[str, Any]) -> EngineOptions:
         parameters=parameters,
         inputs=tuple(tensor["name"] for tensor in config["input"]),
         outputs=tuple(tensor["name"] for tensor in config["output"]),
+        device=device,
     )
 
 

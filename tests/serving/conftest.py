@@ -43,6 +43,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models.write_openvino(root, "doubling_ir", 'backend: "openvino"', models.doubling())
     models.write_torchscript(root, "sums", _sums_config())
     models.write_torchscript(root, "untyped", 'backend: "pytorch"')
+    models.write_torchscript(root, "halved", _sums_config(precision="fp16"))
     models.write_onnx(root, "misstated", _misstated_config(), models.doubling())
     models.write_onnx(root, "unparsable", 'backend: "onnxruntime" max_batch: 3', models.doubling())
     return root
@@ -58,13 +59,14 @@ def _lookup_config() -> str:
     """
 
 
-def _sums_config() -> str:
-    return """
+def _sums_config(precision: str = "fp32") -> str:
+    return f"""
         backend: "pytorch" max_batch_size: 4
-        input [ { name: "right" data_type: TYPE_FP32 dims: 2 }, { name: "left" data_type: TYPE_FP32 dims: 2 } ]
-        output [ { name: "OUTPUT__1" data_type: TYPE_FP32 dims: 2 }, { name: "OUTPUT__0" data_type: TYPE_FP32 dims: 2 } ]
-        instance_group { count: 1 kind: KIND_CPU }
-        parameters { key: "threads" value { string_value: "1" } }
+        input [ {{ name: "right" data_type: TYPE_FP32 dims: 2 }}, {{ name: "left" data_type: TYPE_FP32 dims: 2 }} ]
+        output [ {{ name: "OUTPUT__1" data_type: TYPE_FP32 dims: 2 }}, {{ name: "OUTPUT__0" data_type: TYPE_FP32 dims: 2 }} ]
+        instance_group {{ count: 1 kind: KIND_CPU }}
+        parameters {{ key: "threads" value {{ string_value: "1" }} }}
+        parameters {{ key: "precision" value {{ string_value: "{precision}" }} }}
     """
 
 

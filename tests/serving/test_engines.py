@@ -110,7 +110,8 @@ async def test_requests_of_different_shapes_share_an_execution(client: Client) -
 
 async def test_a_bad_model_gives_its_reason_while_others_serve(triton: EmbeddedTriton) -> None:
     reasons = await triton.unavailable_models()
-    assert set(reasons) == {"misstated/1", "untyped/1", "unparsable"}
+    assert set(reasons) == {"misstated/1", "untyped/1", "halved/1", "unparsable"}
+    assert "'precision' is 'fp16', which needs an instance on a GPU" in reasons["halved/1"]
     assert (
         "input 'x': config.pbtxt states the shape [-1, 4] with the batch dimension, the model file has [-1, 3]"
         in reasons["misstated/1"]

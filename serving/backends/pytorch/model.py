@@ -1,7 +1,8 @@
-"""Triton's backend `pytorch`: TorchScript files on the CPU."""
+"""Triton's backend `pytorch`: TorchScript files, on the CPU or on the GPU that Triton placed the instance on."""
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import torch
 
 from serving.backends.batching import RunFailed, Tensors
 from serving.backends.engine_model import EngineModel
-from serving.backends.options import EngineOptions
+from serving.backends.options import CPU, EngineOptions, OptionInvalid
 from serving.backends.signature import FileTensor, Signature, SignatureMismatch
 
+# On a GPU convolutions of half the precision run on its tensor cores; the CPU has nothing to gain.
+_PRECISIONS = ("fp32", "fp16")
 _INDEXED = re.compile(r".+__(\d+)")
 
 
@@ -26,9 +29,18 @@ class TorchScriptEngine:
         torch.set_num_threads(options.threads)
         # Otherwise each new batch size is compiled anew, for hundreds of milliseconds.
         torch.jit.set_fusion_strategy([("DYNAMIC", 1)])
-        self._module = _load(path).eval()
+        self._device = torch.device(options.device)
+        self._half = options.choice("precision", _PRECISIONS) == "fp16"
+        if self._half and self._device.type == "cpu":
+            raise OptionInvalid("parameter 'precision' is 'fp16', which needs an instance on a GPU")
+        self._module = _load(path, self._device).eval()
+        if self._device.type == "cuda":
+            self._module.to(memory_format=torch.channels_last)
         self._inputs = _in_argument_order(options.inputs, _arguments(self._module))
         self._positions = {name: _index(name) for name in options.outputs}
+
+    def _precision(self) -> AbstractContextManager[None]:
+        return torch.autocast(self._device.type, torch.float16) if self._half else nullcontext()
 
     @property
     def signature(self) -> Signature:
@@ -45,11 +57,13 @@ class TorchScriptEngine:
             RunFailed: The module refuses the inputs, or returns fewer tensors than an output's index asks for.
         """
         try:
-            with torch.inference_mode():
-                returned = self._module(*(torch.from_numpy(inputs[name]) for name in self._inputs))
+            with torch.inference_mode(), self._precision():
+                returned = self._module(*(torch.from_numpy(inputs[name]).to(self._device) for name in self._inputs))
         except RuntimeError as error:
             raise RunFailed(str(error)) from error
         tensors = returned if isinstance(returned, tuple | list) else (returned,)
+        if self._half:  # As config.pbtxt states them.
+            tensors = [tensor.float() if tensor.dtype is torch.float16 else tensor for tensor in tensors]
         return {name: _array(tensors, self._positions[name], name) for name in outputs}
 
 
@@ -66,7 +80,7 @@ class TritonPythonModel(EngineModel):
         Raises:
             SignatureMismatch: Always; the message names the arguments that must be stated.
         """
-        arguments = ", ".join(f"'{name}'" for name in _arguments(_load(path)))
+        arguments = ", ".join(f"'{name}'" for name in _arguments(_load(path, torch.device(CPU))))
         raise SignatureMismatch(
             f"a TorchScript file states no types and shapes: config.pbtxt must, for the inputs {arguments} and the "
             "outputs 'OUTPUT__0', …"
@@ -78,8 +92,8 @@ class TritonPythonModel(EngineModel):
         return TorchScriptEngine(path, options)
 
 
-def _load(path: Path) -> Any:
-    return torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]  # torch leaves it untyped
+def _load(path: Path, device: torch.device) -> Any:
+    return torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def _arguments(module: Any) -> tuple[str, ...]:
@@ -109,4 +123,4 @@ def _index(name: str) -> int:
 def _array(tensors: Sequence[Any], position: int, name: str) -> Any:
     if position >= len(tensors):
         raise RunFailed(f"output '{name}': the model file returns {len(tensors)} tensors")
-    return tensors[position].numpy()
+    return tensors[position].cpu().numpy()
