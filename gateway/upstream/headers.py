@@ -6,8 +6,6 @@ from urllib.parse import unquote
 import grpc
 from hpack import Decoder, HPACKError
 
-Pairs = tuple[tuple[str, str], ...]
-
 # Of HPACK's static table.
 _METHOD_POST, _SCHEME_HTTP, _AUTHORITY, _PATH, _CONTENT_TYPE, _USER_AGENT = 3, 6, 1, 4, 31, 58
 _SAME = 0x80
@@ -16,7 +14,8 @@ _LENGTH_MAX = 127
 # grpc-timeout has at most eight digits.
 _MAX_DIGITS = 10**8
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-_MAX_BLOCKS = 1_024
+_MAX_KNOWN = 256
+_SMALL = 128
 
 
 def request(authority: str, path: str, user_agent: str) -> bytes:
@@ -46,26 +45,27 @@ def pair(name: str, value: str) -> bytes:
     return b"\0" + _text(name) + _text(value)
 
 
-@lru_cache(_MAX_BLOCKS)
-def read(block: bytes) -> Pairs:
-    """What a block says.
+def status(block: bytes) -> tuple[grpc.StatusCode, str] | None:
+    """The status that ends a call, and its message; None where the block has none.
 
     Raises:
-        HPACKError: It cannot be read.
+        HPACKError: The block cannot be read.
     """
-    return tuple((str(name), str(value)) for name, value in Decoder().decode(block))
+    return (_known if len(block) <= _SMALL else _read)(block)
 
 
-@lru_cache(_MAX_BLOCKS)
-def status(block: bytes) -> tuple[grpc.StatusCode, str] | None:
-    """The status that ends a call, and its message; None where the block has none."""
-    said = dict(read(block))
+def _read(block: bytes) -> tuple[grpc.StatusCode, str] | None:
+    said = {str(name): str(value) for name, value in Decoder().decode(block)}
     if (code := said.get("grpc-status")) is not None:
         known = _CODES.get(int(code) if code.isdecimal() else -1, grpc.StatusCode.UNKNOWN)
         return known, unquote(said.get("grpc-message", ""))
     if (http := said.get(":status", "200")) != "200":
         return grpc.StatusCode.UNAVAILABLE, f"HTTP status {http}"
     return None
+
+
+# Not those whose message is a caller's.
+_known = lru_cache(_MAX_KNOWN)(_read)
 
 
 def _named(index: int, value: str) -> bytes:
@@ -90,4 +90,4 @@ def _integer(value: int, prefix_max: int) -> bytes:
     return bytes(encoded)
 
 
-__all__ = ["HPACKError", "pair", "read", "request", "status", "timeout"]
+__all__ = ["HPACKError", "pair", "request", "status", "timeout"]
