@@ -7,6 +7,7 @@ server over a plain connection needs: no server push, no priorities, no header t
 
 import asyncio
 from collections.abc import Callable
+from struct import error as StructError
 from typing import cast
 
 import grpc
@@ -160,7 +161,7 @@ class Http2Connection(asyncio.Protocol):
                     break
                 self._received(kind, flags, number & _ID_BITS, data[start:end])
                 position = end
-        except (frames.ProtocolBroken, headers.HPACKError, IndexError, ValueError):
+        except (frames.ProtocolBroken, headers.HPACKError, StructError, IndexError, ValueError):
             # A connection that is out of step cannot be put right; its calls are asked again elsewhere.
             self.close()
             return
@@ -325,8 +326,8 @@ class Http2Connection(asyncio.Protocol):
         call = self._calls.get(number)
         if call is None:
             return
-        self._forget(number)
         (error,) = frames.NUMBER.unpack(payload)
+        self._forget(number)
         if error == frames.REFUSED:
             _end(call, CallLost("it was refused"))
         else:

@@ -110,6 +110,14 @@ async def test_an_answer_may_come_in_any_pieces(cuts: list[int]) -> None:
         assert await ask(connection) == b"x" * 150
 
 
+@settings(max_examples=50, deadline=None)
+@given(noise=st.binary(min_size=1, max_size=100), kind=st.integers(0, 12), flags=st.integers(0, 255))
+async def test_whatever_comes_ends_the_call_and_nothing_else(noise: bytes, kind: int, flags: int) -> None:
+    async with connected(says(frames.frame(kind, flags, 1, noise), noise)) as connection:
+        with pytest.raises((CallFailed, CallLost)):
+            await ask(connection, timeout_s=0.02)
+
+
 async def test_padding_priorities_continuations_and_unknown_frames_are_read() -> None:
     padded = bytes((3,)) + message(b"padded") + bytes(3)
     prioritised = bytes((2,)) + bytes(5) + _HEADERS + bytes(2)
