@@ -23,7 +23,7 @@ from tests.running import ROOT, tidegate
 
 # Lone requests wait so long that every other tuning is several times better, on whatever machine.
 SLOW = Tuning(queue_delay_us=400_000, instances=2)
-_OPTIONS = ("--slo", "p50=100ms", "--rate", "40", "--duration", "0.15")
+_OPTIONS = ("--slo", "p50=100ms,errors=50%", "--rate", "40", "--duration", "0.15")
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_what_wins_is_in_config_and_manifest(
     tuned = manifest.tuned["digits"]
     assert tuning_of(from_pbtxt(slow.config("digits").read_text())) == tuned.tuning != SLOW
     assert min(tuned.after) > max(tuned.before) and len(tuned.after) == len(tuned.before) == 3
-    assert tuned.slo == "p50=100ms" and tuned.machine.cores >= 1
+    assert tuned.slo == "p50=100ms,errors=50%" and tuned.machine.cores >= 1
     assert slow.config("digits_encoded").read_bytes() == encoded
     document = json.loads((tmp_path / "state" / "tune" / "digits.json").read_text())
     assert document["winner"] == tuned.tuning.model_dump() and document["before"] == SLOW.model_dump()
