@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from contract.card import Card
 from contract.errors import ManifestInvalid
 from contract.formats import Candidate, Format, Target
+from contract.tuning import Tuning
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -102,6 +103,26 @@ class Machine(_Frozen):
     cores: int = Field(ge=1)
 
 
+class Tuned(_Frozen):
+    """A tuning that beat what the config said before, on one machine.
+
+    Attributes:
+        slo: What had to hold, for example p99=80ms.
+        load: What was sent.
+        figure: What `before` and `after` are; more is better.
+        before: One of each repetition, in turns with `after`.
+    """
+
+    tuning: Tuning
+    slo: str
+    load: str
+    figure: str
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    machine: Machine
+    tuned_at: datetime
+
+
 class Calibration(_Frozen):
     """What the ranges of an INT8 model were measured on."""
 
@@ -122,6 +143,7 @@ class Manifest(_Frozen):
         choice: Why `default_format` is the one.
         verified_on: Where the images come from that the candidates were compared on.
         test_accuracy: Of the eager model on the held-out images, 0..1; None where there are no labels.
+        tuned: How `config.pbtxt` runs NAME and NAME_encoded, where that is not as the card says.
     """
 
     schema_version: Literal[1] = 1
@@ -141,6 +163,7 @@ class Manifest(_Frozen):
     machine: Machine | None = None
     test_accuracy: float | None = Field(default=None, ge=0, le=1)
     artifacts: dict[str, Artifact]
+    tuned: dict[str, Tuned] = {}
 
     @property
     def served(self) -> Candidate | None:

@@ -14,6 +14,7 @@ from contract.errors import ConfigInvalid
 from contract.formats import Format
 from contract.repository import LABELS, PREPROCESSING
 from contract.tensors import SCORES, DataType, TensorSpec
+from contract.tuning import Tuning
 
 IMAGE_BACKEND = "tidegate_image"
 # Torch would cost each process of photographs its start and its memory.
@@ -106,6 +107,29 @@ def encoded_model_config(card: Card, served: Format, *, gpu: bool = False) -> Mo
     for key, value in parameters.items():
         config.parameters[key].string_value = value
     return config
+
+
+def tuning_of(config: ModelConfig) -> Tuning:
+    """How a config of ours runs its model."""
+    threads = config.parameters["threads"].string_value if "threads" in config.parameters else ""
+    return Tuning(
+        queue_delay_us=config.dynamic_batching.max_queue_delay_microseconds,
+        instances=config.instance_group[0].count,
+        threads=int(threads) if threads else None,
+        batch_size=max(config.dynamic_batching.preferred_batch_size, default=None),
+    )
+
+
+def tune(config: ModelConfig, tuning: Tuning) -> None:
+    """Have a config of ours run its model so."""
+    config.instance_group[0].count = tuning.instances
+    config.dynamic_batching.max_queue_delay_microseconds = tuning.queue_delay_us
+    del config.dynamic_batching.preferred_batch_size[:]
+    if tuning.batch_size is not None:
+        config.dynamic_batching.preferred_batch_size.append(tuning.batch_size)
+    config.parameters.pop("threads", None)
+    if tuning.threads is not None:
+        config.parameters["threads"].string_value = str(tuning.threads)
 
 
 def scores_output(served: Format) -> str:

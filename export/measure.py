@@ -1,17 +1,15 @@
 """How fast each candidate is on this machine, each in its own runtime, on all cores."""
 
 import os
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from contract.formats import Candidate
-from contract.manifest import Machine, SpeedPoint
+from contract.manifest import SpeedPoint
 from export.exporters import Run
 
 BATCH_SIZES = (1, 4, 8, 16, 32)
@@ -19,14 +17,8 @@ BATCH_SIZES = (1, 4, 8, 16, 32)
 _WARM_UP_RUNS = 3
 # Enough for the runtime's threads to settle, and short beside what else a shared machine does.
 _SLICE_S = 0.2
-_CPU_INFO = Path("/proc/cpuinfo")
 
 Clock = Callable[[], float]
-
-
-def machine() -> Machine:
-    """This one, as far as its speed depends on it."""
-    return Machine(processor=_processor(), cores=len(os.sched_getaffinity(0)))
 
 
 def measure(
@@ -90,11 +82,3 @@ def _point(batch_size: int, durations: Sequence[float]) -> SpeedPoint:
         p99_ms=float(p99 * 1e3),
         runs=len(durations),
     )
-
-
-def _processor() -> str:
-    if _CPU_INFO.is_file():
-        for line in _CPU_INFO.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -19,7 +19,8 @@ from export.golden import GOLDEN, GoldenImages
 from export.held_out import HeldOutImages
 from export.images import ImageSets, image_sets
 from export.load import fit
-from export.measure import machine, measure
+from export.machine import machine
+from export.measure import measure
 from export.options import ExportOptions
 from export.package import publish
 from export.sources.resolve import load_source

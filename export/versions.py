@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from contract.card import ENCODED_SUFFIX
 from contract.errors import ManifestInvalid
-from contract.manifest import Manifest
+from contract.manifest import Manifest, Tuned
 from contract.model_config import from_pbtxt
 from contract.repository import CONFIG, MANIFEST
 from export.configs import shared_files, versions_served
@@ -158,6 +158,26 @@ class Versions:
                         self._serve([lower], reload)
                         return lower
         return None
+
+    def tune(self, version: int, model: str, tuned: Tuned, reload: Reload) -> None:
+        """Run a model of the live version so from now on; its artifacts stay as they are.
+
+        The manifests are written before the configs that follow from them: after a crash between, the next change of what is
+        served writes these.
+
+        Args:
+            model: NAME or NAME_encoded.
+
+        Raises:
+            RepositoryFailed: Another version is live.
+        """
+        with self.store.locked(self.name):
+            if version != self.live:
+                raise RepositoryFailed(f"{self.name} {version} is no longer live; {self.live} is")
+            manifest = self.manifest(version)
+            text = manifest.model_copy(update={"tuned": {**manifest.tuned, model: tuned}}).to_json().encode()
+            self._write({f"{each}/{version}/{MANIFEST}": text for each in (self._encoded_name, self.name)})
+            self._serve(self.loadable, reload)
 
     def collect(self, keep: int) -> tuple[int, ...]:
         """Remove the versions that are not served, but for the `keep` newest of all; those that were removed.

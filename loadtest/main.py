@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
+from loadtest.asked import answer
 from loadtest.driver import Driver, driver, work
 from loadtest.errors import BadLoad, LoadError
 from loadtest.report import write_report
@@ -21,10 +22,13 @@ _MAX_STRETCH = 10.0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Make a load test, or a worker of one; the status of the process: 1 where the SLO was not held."""
+    """Make a load test, or a worker of one, or runs as they are asked for; the status of the process: 1 where the SLO was not held."""
     try:
         if arguments[:1] == ["worker"]:
             work(int(arguments[1]))
+            return 0
+        if arguments[:1] == ["asked"]:
+            answer(LoadSettings(), sys.stdin, sys.stdout)
             return 0
         results = load(LoadSettings(), print)
         results.write(results.settings.out)

@@ -1,25 +1,15 @@
 """The report of a load test: one HTML file with the figures and plots in it."""
 
 import math
-from collections.abc import Iterable, Sequence
 from html import escape
-from io import StringIO
 from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from loadtest.histogram import quantile
+from loadtest.page import described, page, svg, table
 from loadtest.results import FRACTIONS, Results, Run
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1b1f24; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0 }
-th, td { border-bottom: 1px solid #d0d7de; padding: .25rem .75rem; text-align: right }
-th:first-child, td:first-child { text-align: left }
-td.text { text-align: left }
-svg { height: auto; max-width: 100% }
-"""
 _OVER_TIME = (0.5, 0.9, 0.99)
 
 
@@ -35,9 +25,9 @@ def write_report(results: Results, directory: Path) -> Path:
 
 
 def _page(results: Results) -> str:
-    title = escape(f"Load on {results.settings.model}, {results.began_at:%Y-%m-%d %H:%M}")
+    title = f"Load on {results.settings.model}, {results.began_at:%Y-%m-%d %H:%M}"
     best = results.best
-    body = [f"<h1>{title}</h1>", _summary(results), _notes(best)]
+    body = [_summary(results), _notes(best)]
     body += ["<h2>Latency</h2>", _latency(best), _latency_over_time(best), _rate_over_time(best)]
     body += [
         "<h2>Throughput against latency</h2>",
@@ -48,12 +38,7 @@ def _page(results: Results) -> str:
         body += ["<h2>Where the time went</h2>", _sentences(best), _parts(best)]
     if best.server is not None and best.server.batches:
         body += ["<h2>Batches that were executed</h2>", _batches(best.server.batches)]
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    return (
-        f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n'
-        + "\n".join(filter(None, body))
-        + "\n</body></html>\n"
-    )
+    return page(title, body)
 
 
 def _summary(results: Results) -> str:
@@ -73,8 +58,7 @@ def _summary(results: Results) -> str:
         facts["Highest rate that holds"] = "none of those tried" if found is None else f"{found:.4g}/s"
     if settings.slo:
         facts["SLO"] = f"{settings.slo}: " + ("held" if best.held else "; ".join(best.broken))
-    rows = (f'<tr><th>{escape(name)}</th><td class="text">{escape(fact)}</td></tr>' for name, fact in facts.items())
-    return f"<table>{''.join(rows)}</table>"
+    return described(facts)
 
 
 def _notes(run: Run) -> str:
@@ -89,7 +73,7 @@ def _latency(run: Run) -> str:
         good, outcomes = run.client.good(caller), run.client.outcomes_of(caller)
         figures = (_ms(quantile(good, fraction)) for fraction in FRACTIONS)
         rows.append((caller or "all", str(good.total()), str(outcomes.total() - good.total()), *figures))
-    return _table(header, rows) + "<p>From the intended start of a request to its answer; of good answers.</p>"
+    return table(header, rows) + "<p>From the intended start of a request to its answer; of good answers.</p>"
 
 
 def _runs(results: Results) -> str:
@@ -105,7 +89,7 @@ def _runs(results: Results) -> str:
         )
         for run in results.runs
     )
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _sentences(run: Run) -> str:
@@ -113,12 +97,6 @@ def _sentences(run: Run) -> str:
         "<p>The parts are the server's own figures. Percentiles do not add up as means do: the sum is off by the share "
         "in brackets.</p>"
     )
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _latency_over_time(run: Run) -> str:
@@ -134,7 +112,7 @@ def _latency_over_time(run: Run) -> str:
         )
     axes.set(title="Latency of the requests that were to begin in each second", xlabel="s", ylabel="ms", ylim=(0, None))
     axes.legend()
-    return _svg(figure, "latency")
+    return svg(figure, "latency")
 
 
 def _rate_over_time(run: Run) -> str:
@@ -147,7 +125,7 @@ def _rate_over_time(run: Run) -> str:
     axes.bar(numbers, [second.failed for second in seconds], bottom=answered, label="without a good answer")
     axes.set(title="Requests", xlabel="s", ylabel="1/s")
     axes.legend()
-    return _svg(figure, "requests")
+    return svg(figure, "requests")
 
 
 def _throughput(results: Results) -> str:
@@ -166,7 +144,7 @@ def _throughput(results: Results) -> str:
     each = "run" if len(runs) > 1 else "second"
     axes.set(title=f"Each {each}", xlabel="answered, 1/s", ylabel="ms", ylim=(0, None), xlim=(0, None))
     axes.legend()
-    return _svg(figure, "throughput")
+    return svg(figure, "throughput")
 
 
 def _parts(run: Run) -> str:
@@ -182,7 +160,7 @@ def _parts(run: Run) -> str:
     axes.plot([each.client_s * 1_000 for each in shown], labels, "k|", markersize=24, label="as the client measured it")
     axes.set(xlabel="ms")
     axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.3))
-    return _svg(figure, "parts")
+    return svg(figure, "parts")
 
 
 def _batches(batches: dict[int, int]) -> str:
@@ -195,18 +173,8 @@ def _batches(batches: dict[int, int]) -> str:
     axes.set(
         title=f"{executed} executions, {images / executed:.2f} images at the mean", xlabel="images", ylabel="executions"
     )
-    return _svg(figure, "batches")
+    return svg(figure, "batches")
 
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1_000:.2f}" if math.isfinite(seconds) else ""
-
-
-def _svg(figure: Figure, name: str) -> str:
-    text = StringIO()
-    # The same figures give the same file.
-    with rc_context({"svg.hashsalt": "tidegate", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    svg = text.getvalue()
-    # Only the element: an XML declaration has no place inside of HTML.
-    return f'<figure id="{name}">{svg[svg.index("<svg") :]}</figure>'

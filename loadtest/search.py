@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Protocol
 
-_FACTOR = 2.0
 # Of the first rate: below it the search gives up.
 _FLOOR = 1 / 1_024
 
@@ -20,15 +19,25 @@ class Verdict(Protocol):
         """It was missed by so little that chance may have done it."""
 
 
-def find_max(run: Callable[[float], Verdict], first: float, *, max_rate: float, precision: float) -> float | None:
+def find_max(
+    run: Callable[[float], Verdict],
+    first: float,
+    *,
+    max_rate: float,
+    precision: float,
+    step: float = 2.0,
+    confirm: bool = True,
+) -> float | None:
     """Double or halve until one rate holds and another does not, then halve the distance between the two.
 
-    A rate that misses closely is tried again. The rate that is found must hold twice: else one lower by `precision` is
+    A rate that misses closely is tried again. The rate that is found must hold once more: else one lower by `precision` is
     tried.
 
     Args:
         run: Make a run at a rate.
         precision: The two ends, as 1 + this, when the search ends.
+        step: More than 1; less than 2 where `first` is known to be near.
+        confirm: Without it, once is enough.
 
     Returns:
         A rate; None where even the lowest that was tried does not hold.
@@ -38,7 +47,7 @@ def find_max(run: Callable[[float], Verdict], first: float, *, max_rate: float, 
         verdict = run(rate)
         return verdict.held or (verdict.close and run(rate).held)
 
-    bracket = _bracket(holds, min(first, max_rate), max_rate)
+    bracket = _bracket(holds, min(first, max_rate), max_rate, step)
     if bracket is None:
         return None
     low, high = bracket
@@ -48,7 +57,7 @@ def find_max(run: Callable[[float], Verdict], first: float, *, max_rate: float, 
             low = middle
         else:
             high = middle
-    if holds(low):
+    if not confirm or holds(low):
         return low
     while (low := low / (1 + precision)) > first * _FLOOR:
         if holds(low) and holds(low):
@@ -56,18 +65,18 @@ def find_max(run: Callable[[float], Verdict], first: float, *, max_rate: float, 
     return None
 
 
-def _bracket(holds: Callable[[float], bool], first: float, max_rate: float) -> tuple[float, float] | None:
+def _bracket(holds: Callable[[float], bool], first: float, max_rate: float, step: float) -> tuple[float, float] | None:
     """The highest rate known to hold and the lowest known not to; equal where the highest allowed holds."""
     rate = first
     if holds(rate):
         while rate < max_rate:
-            higher = min(rate * _FACTOR, max_rate)
+            higher = min(rate * step, max_rate)
             if not holds(higher):
                 return rate, higher
             rate = higher
         return rate, rate
     while rate > first * _FLOOR:
-        lower = rate / _FACTOR
+        lower = rate / step
         if holds(lower):
             return lower, rate
         rate = lower

@@ -52,6 +52,12 @@ class Slo:
         """Requests that a run must make for its highest percentile to mean something."""
         return math.ceil(_TAIL / (1 - max(self.bounds)))
 
+    def headroom(self, run: Measured) -> float:
+        """By how much latency is within the tightest bound: 2 where it is half of that, 0 where errors are too many."""
+        if run.error_share > self.errors:
+            return 0.0
+        return min(bound / run.quantile(fraction, failures=True) for fraction, bound in self.bounds.items())
+
     def close(self, run: Measured) -> bool:
         """Nothing was missed by more than a factor of two: chance may have done it."""
         near = all(run.quantile(fraction, failures=True) <= 2 * bound for fraction, bound in self.bounds.items())

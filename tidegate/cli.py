@@ -8,7 +8,7 @@ import typer
 
 from tidegate import callers, parts, traffic
 from tidegate.errors import CommandError
-from tidegate.load import load
+from tidegate.load import load, require_locust
 
 app = typer.Typer(
     help="Serve vision models at high throughput on NVIDIA Triton.",
@@ -163,6 +163,37 @@ def export(
         measure_s=measure_s,
     )
     export_model(config, {field: value for field, value in given.items() if value is not None})
+
+
+@app.command()
+def tune(
+    model: Annotated[str, typer.Argument(help="An exported model: NAME for tensors, NAME_encoded for photographs.")],
+    slo: Annotated[str, typer.Option(help="What must hold: p99=80ms, or p50=20ms,p99=80ms,errors=0.1%.")],
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=10_000, help="Requests a second.", show_default="as many as hold the SLO"),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=1_024, help="Images in a request.")] = 1,
+    images: Annotated[
+        Path | None, typer.Option(help="A file or a directory of them.", show_default="photographs of scikit-learn")
+    ] = None,
+    duration: Annotated[float, typer.Option(min=0.1, max=600, help="Seconds of a run.")] = 4,
+    budget: Annotated[
+        float, typer.Option(min=0, max=86_400, help="Seconds of the search; a comparison follows.")
+    ] = 300,
+    repeats: Annotated[int, typer.Option(min=3, max=100, help="Of the comparison.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="Where the report goes.", show_default=".tidegate/tune")] = None,
+) -> None:
+    """Search how a model is best run on this machine, and write it into its config if it beats what is there.
+
+    A copy of the live version is served on free ports and loaded through a gateway of its own; nothing of the model changes
+    until something has won, and Ctrl-C leaves it as it was.
+    """
+    require_locust()
+    from tidegate.tune import Asked
+    from tidegate.tune import tune as run
+
+    run(Asked(model, slo, rate, batch_size, images, duration, budget, repeats, out))
 
 
 @app.command()

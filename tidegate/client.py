@@ -37,13 +37,16 @@ class RunningServer:
     tls: ServerTrust | None
 
 
-def find_server() -> RunningServer:
-    """The server that this state directory belongs to.
+def find_server(state_dir: Path | None = None) -> RunningServer:
+    """The server that a state directory belongs to.
+
+    Args:
+        state_dir: None: that of the settings.
 
     Raises:
         CommandError: None runs.
     """
-    state_dir = gateway_settings().state_dir
+    state_dir = state_dir or gateway_settings().state_dir
     try:
         endpoints = json.loads((state_dir / ENDPOINTS).read_text())
         key = (state_dir / DEV_KEY).read_text()
@@ -56,13 +59,16 @@ def find_server() -> RunningServer:
     return RunningServer(**addresses, key=key, tls=tls)
 
 
-def running_server() -> httpx.Client:
-    """A client of the server that this state directory belongs to.
+def running_server(state_dir: Path | None = None) -> httpx.Client:
+    """A client of the server that a state directory belongs to.
+
+    Args:
+        state_dir: None: that of the settings.
 
     Raises:
         CommandError: None runs.
     """
-    server = find_server()
+    server = find_server(state_dir)
     headers = {"authorization": f"Bearer {server.key}"}
     scheme, verify = ("http", True) if server.tls is None else ("https", server.tls.context())
     return httpx.Client(

@@ -93,8 +93,7 @@ def promote(name: str, version: int) -> None:
 
 def roll_back(name: str) -> None:
     """Make the version before the live one live."""
-    with repository() as store, _running() as client:
-        reload = not_running if client is None else lambda model: _reload(client, model)
+    with repository() as store, reloading() as reload:
         versions = Versions(store, name)
         live = versions.live
         lower = None if live is None else versions.withdraw(live, reload)
@@ -187,6 +186,13 @@ def _running() -> Iterator[httpx.Client | None]:
         return
     with client:
         yield client
+
+
+@contextmanager
+def reloading() -> Iterator[Reload]:
+    """What has the running server take a model anew; where none runs, nothing."""
+    with _running() as client:
+        yield not_running if client is None else lambda model: _reload(client, model)
 
 
 @contextmanager

@@ -3,7 +3,8 @@ import pytest
 from numpy.typing import NDArray
 
 from contract.formats import Candidate
-from export.measure import machine, measure
+from export.machine import machine
+from export.measure import measure
 
 IMAGES = np.zeros((32, 2, 2, 3), dtype=np.uint8)
 
