@@ -55,6 +55,7 @@ class GrpcLink:
         self._connections = [_Connection.to(address, options) for _ in range(settings.channels)]
         self._turns = itertools.cycle(self._connections)
         self._open: set[aio.Call] = set()
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def call(self, method: str, request: bytes, timeout_s: float, affinity: str | None = None) -> bytes:
         """Make one unary call; fails at once where Triton is not there."""
@@ -78,14 +79,17 @@ class GrpcLink:
 
     @asynccontextmanager
     async def stream(self, timeout_s: float) -> AsyncIterator[TritonStream]:
-        """Open a ModelStreamInfer; leaving the block cancels what is still under way."""
+        """Open a ModelStreamInfer; leaving the block cancels what is still under way, a moment later."""
         call = self._connection().stream(timeout=timeout_s)
         self._open.add(call)
+        stream = TritonStream(call)
         try:
-            yield TritonStream(call)
+            yield stream
         finally:
-            call.cancel()
             self._open.discard(call)
+            ending = asyncio.create_task(stream.end())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
 
     def abandon(self) -> None:
         """Give up every call and stream that is under way: they end as Unavailable."""
@@ -94,6 +98,7 @@ class GrpcLink:
 
     async def close(self) -> None:
         """Close the connections."""
+        await asyncio.gather(*self._ending)
         for connection in self._connections:
             await connection.channel.close()
 
