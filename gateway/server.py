@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 import uvicorn
 
+from gateway import heap
 from gateway.errors import Unavailable
 from gateway.rest import app as rest_app
 from gateway.rest import protocol
@@ -68,7 +69,7 @@ async def run(settings: GatewaySettings) -> None:
 
 @contextlib.asynccontextmanager
 async def _background(gateway: Gateway) -> AsyncIterator[None]:
-    """Keep the catalog and the certificates fresh, and tell those who watch the health."""
+    """Keep the catalog and the certificates fresh and the process small, and tell those who watch the health."""
 
     async def tell() -> None:
         while True:
@@ -92,6 +93,7 @@ async def _background(gateway: Gateway) -> AsyncIterator[None]:
         gateway.router.keep_fresh(),
         count_tasks(),
         tell(),
+        heap.keep_small(),
     )
     tasks = [asyncio.create_task(each) for each in keep]
     if gateway.certificates is not None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
 
@@ -52,6 +53,15 @@ class Server:
         """The process id of the tritonserver it runs now."""
         started = [json.loads(line) for line in self.log.splitlines() if '"process.started"' in line]
         return int([entry["pid"] for entry in started if entry["process"] == "tritonserver"][-1])
+
+    def triton_address(self) -> str:
+        """host:port of its own gRPC service."""
+        return f"127.0.0.1:{_value(psutil.Process(self.triton_pid()).cmdline(), '--grpc-port=')}"
+
+
+def _value(arguments: list[str], option: str) -> str:
+    (value,) = [argument.removeprefix(option) for argument in arguments if argument.startswith(option)]
+    return value
 
 
 def tidegate(

@@ -98,3 +98,13 @@ def test_the_navigation_has_every_page() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text()
     for page in (ROOT / "docs").rglob("*.md"):
         assert str(page.relative_to(ROOT / "docs")) in navigation, page
+
+
+def test_every_promise_of_the_security_page_names_tests_that_are_there() -> None:
+    table = (ROOT / "docs" / "security.md").read_text().partition("|---|---|\n")[2].partition("\n\n")[0]
+    assert table
+    for row in table.splitlines():
+        named = re.findall(r"`(\w+/test_\w+\.py)::(test_\w+)`", row)
+        assert named and row.count(".py") == len(named), row
+        for path, test in named:
+            assert re.search(rf"^(async )?def {test}\(", (ROOT / "tests" / path).read_text(), re.MULTILINE), test

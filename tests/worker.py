@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,37 +30,56 @@ class Worker:
 
 
 @contextmanager
-def worker(state_dir: Path, **settings: str) -> Iterator[Worker]:
-    """Start a worker that lets every caller in, and yield when its ports answer, whether or not a Triton does.
+def worker(state_dir: Path, /, **settings: str) -> Iterator[Worker]:
+    """One that lets every caller in; see `workers`."""
+    with workers(state_dir, 1, **settings) as started:
+        yield started
+
+
+@contextmanager
+def workers(state_dir: Path, count: int, /, **settings: str) -> Iterator[Worker]:
+    """Start workers that share their ports, and yield when they serve, whether or not a Triton does.
 
     Args:
+        count: How many; what is yielded has the first one's process.
         settings: `TIDEGATE_…` variables, less the prefix.
     """
-    upgrade(f"sqlite+aiosqlite:///{state_dir / 'tidegate.db'}")
-    with held("127.0.0.1", 0, "") as http, held("127.0.0.1", 0, "") as rpc, held("127.0.0.1", 0, "") as metrics:
+    upgrade(settings.get("DATABASE__URL", f"sqlite+aiosqlite:///{state_dir / 'tidegate.db'}"))
+    with ExitStack() as stack:
+        http, rpc, metrics = (stack.enter_context(held("127.0.0.1", 0, "")) for _ in range(3))
         ports = {"HTTP_PORT": http, "GRPC_PORT": rpc, "METRICS_PORT": metrics}
         variables = {**ports, "STATE_DIR": state_dir, "AUTH__MODE": "off", **settings}
-        with (state_dir / "log").open("wb") as log:
-            process = subprocess.Popen(
+        log = stack.enter_context((state_dir / "log").open("wb"))
+        processes = [
+            subprocess.Popen(
                 [sys.executable, "-m", "tidegate", "gateway"],
-                env={**os.environ, **{f"TIDEGATE_{name}": str(value) for name, value in variables.items()}},
+                env={
+                    **os.environ,
+                    **{f"TIDEGATE_{name}": str(value) for name, value in variables.items()},
+                    "TIDEGATE_WORKER": str(number),
+                },
                 stdout=log,
                 stderr=log,
             )
+            for number in range(count)
+        ]
         try:
-            _wait(process, f"http://127.0.0.1:{metrics}/v2/health/live", state_dir / "log")
-            yield Worker(f"127.0.0.1:{http}", f"127.0.0.1:{rpc}", f"127.0.0.1:{metrics}", process.pid, state_dir)
+            _wait(processes, f"http://127.0.0.1:{metrics}/v2/health/live", state_dir / "log")
+            public, inner = (f"127.0.0.1:{http}", f"127.0.0.1:{rpc}"), f"127.0.0.1:{metrics}"
+            yield Worker(*public, inner, processes[0].pid, state_dir)
         finally:
-            process.terminate()
-            process.wait(_STOP_S)
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait(_STOP_S)
 
 
-def _wait(process: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
+def _wait(processes: "list[subprocess.Popen[bytes]]", url: str, log: Path) -> None:
+    """Until every worker said that it serves, and the port answers."""
     deadline = time.monotonic() + _START_S
     while True:
-        try:
-            httpx.get(url)
+        if log.read_text().count('"worker serves"') == len(processes):
+            assert httpx.get(url).is_success
             return
-        except httpx.TransportError:
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+        assert all(process.poll() is None for process in processes) and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)

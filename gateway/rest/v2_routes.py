@@ -30,12 +30,14 @@ from gateway.rest.door import CACHE_HEADER, Door, DoorDep, VersionDep, call_of, 
 from gateway.rest.messages import to_json
 from gateway.rest.openapi import BINARY, INFERENCE, INFERENCE_ANSWER, answer, body_of, json_of, schema_of
 
-open_router = APIRouter(prefix="/v2", tags=["KServe v2"])
+open_router = APIRouter(prefix="/v2", tags=["KServe v2"], default_response_class=Response)
 router = APIRouter(prefix="/v2", tags=["KServe v2"], dependencies=[documented_key], default_response_class=Response)
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _MAX_DIGITS = 12
-_READY: dict[int | str, dict[str, Any]] = {503: {"description": "It is known, and not ready."}}
+_LIVE = {"type": "object", "required": ["live"], "properties": {"live": {"type": "boolean"}}}
+_IS_READY = {"type": "object", "required": ["ready"], "properties": {"ready": {"type": "boolean"}}}
+_READY = json_of(_IS_READY) | {503: {**json_of(_IS_READY)[200], "description": "Not ready."}}
 _CONFIG = json_of(schema_of(ModelConfig))
 _INFERRED: dict[int | str, dict[str, Any]] = {
     200: {
@@ -56,21 +58,16 @@ _INFER = {
 }
 
 
-@open_router.get("/health/live", summary="The gateway runs", response_class=Response)
+@open_router.get("/health/live", summary="The gateway runs", responses=json_of(_LIVE))
 async def live() -> Response:
     """Answers 200 for as long as it answers."""
-    return Response()
+    return _json({"live": True})
 
 
-@open_router.get(
-    "/health/ready",
-    summary="Calls should be sent here",
-    response_class=Response,
-    responses={503: {"description": "They should not."}},
-)
+@open_router.get("/health/ready", summary="Calls should be sent here", responses=_READY)
 async def ready(door: DoorDep) -> Response:
     """200, or 503 while Triton is not ready or this process is about to end."""
-    return Response(status_code=200 if door.readiness.ready else 503)
+    return _json({"ready": door.readiness.ready}, 200 if door.readiness.ready else 503)
 
 
 @router.get("", summary="Name, version and extensions of the server", responses=answer(ServerMetadataResponse))
@@ -106,7 +103,7 @@ async def model_ready(request: Request, door: DoorDep, model: str, version: Vers
     message = await _operate(door, request, "ModelReady", asked, ModelReadyResponse)
     if not message.ready and door.readiness.ready:
         door.catalog.check(model, version)
-    return Response(status_code=200 if message.ready else 503)
+    return _json({"name": model, "ready": message.ready}, 200 if message.ready else 503)
 
 
 @router.get("/models/{model}/config", summary="The model's configuration", responses=_CONFIG)
@@ -195,5 +192,5 @@ def _header_length(request: Request) -> int | None:
     return int(text)
 
 
-def _json(value: Any) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json")
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, media_type="application/json")

@@ -47,6 +47,7 @@ class TritonLink:
         self._channels = [aio.insecure_channel(address, options=options) for _ in range(settings.channels)]
         self._channel_turns = itertools.cycle(self._channels)
         self._streams: set[aio.Call] = set()
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def call(self, method: str, request: bytes, timeout_s: float, affinity: str | None = None) -> bytes:
         """Make one unary call; those of one affinity arrive in order.
@@ -74,16 +75,19 @@ class TritonLink:
 
     @asynccontextmanager
     async def stream(self, timeout_s: float) -> AsyncIterator[TritonStream]:
-        """Open a ModelStreamInfer; leaving the block cancels what is still under way."""
+        """Open a ModelStreamInfer; leaving the block cancels what is still under way, a moment later."""
         call: aio.StreamStreamCall[bytes, bytes] = self._channel().stream_stream(f"/{SERVICE}/ModelStreamInfer")(
             timeout=timeout_s
         )
         self._streams.add(call)
+        stream = TritonStream(call)
         try:
-            yield TritonStream(call)
+            yield stream
         finally:
-            call.cancel()
             self._streams.discard(call)
+            ending = asyncio.create_task(stream.end())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
 
     def abandon(self) -> None:
         """Give up every call and stream that is under way: they end as Unavailable."""
@@ -96,6 +100,7 @@ class TritonLink:
         """Close the connections."""
         for connector in self._connectors:
             await connector.close()
+        await asyncio.gather(*self._ending)
         for channel in self._channels:
             await channel.close()
 

@@ -159,6 +159,10 @@ def test_what_triton_serves_the_gateway_serves_alike(bare: Endpoint, gateway: Ga
     if name == "the server":
         hidden = {"system_shared_memory", "cuda_shared_memory", "trace", "logging"}
         wanted["extensions"] = [extension for extension in wanted["extensions"] if extension not in hidden]
+    if name in ("live", "ready", "a ready model"):
+        # The body of KServe's protocol, where Triton has none.
+        assert wanted is None and True in found.values()
+        return
     if "index" in name:
         found = [
             {key: value for key, value in model.items() if value} for model in found

@@ -5,9 +5,11 @@ from typing import Any
 import grpc
 import httpx
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from gateway.operations import METHODS
 from tests.running import Server
 
 _SERVICE = "inference.GRPCInferenceService"
@@ -29,9 +31,19 @@ def test_rest_health(server: Server) -> None:
         assert httpx.get(f"http://{server.http}/v2/health/{path}").status_code == 200
 
 
-def test_reflection_describes_the_service(server: Server) -> None:
+def test_a_client_that_knows_nothing_lists_describes_and_calls_by_reflection(server: Server) -> None:
+    """As grpcurl does it: names, messages and their fields come from the server alone."""
     with grpc.insecure_channel(server.grpc) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
-        assert _SERVICE in database.get_services()
-        methods = DescriptorPool(database).FindServiceByName(_SERVICE).methods_by_name
-    assert methods["ModelInfer"].input_type.fields_by_name["model_name"].number == 1
+        assert set(database.get_services()) >= {_SERVICE, "grpc.health.v1.Health"}
+        service = DescriptorPool(database).FindServiceByName(_SERVICE)
+        assert set(service.methods_by_name) >= METHODS | {"ModelInfer", "ModelStreamInfer"}
+        method = service.methods_by_name["ModelMetadata"]
+        request = GetMessageClass(method.input_type)(name="digits")
+        call: Any = channel.unary_unary(
+            f"/{_SERVICE}/{method.name}",
+            GetMessageClass(method.input_type).SerializeToString,
+            GetMessageClass(method.output_type).FromString,
+        )
+        answer = call(request, timeout=10, metadata=tuple(server.headers.items()))
+    assert [(tensor.name, tensor.datatype) for tensor in answer.inputs] == [("images", "UINT8")]
