@@ -8,7 +8,7 @@ COMPOSE ?= docker compose --env-file docker/.env --file docker/compose.yaml
 PACKAGES := contract export gateway k8s loadtest monitoring serving tests tidegate training mkdocs_hooks.py
 
 .DEFAULT_GOAL := help
-.PHONY: help up install install-tensorrt test lint format docs console bench pipeline load lock compose-up compose-down images-check k8s-monitoring clean
+.PHONY: help up install install-tensorrt test chaos lint format docs console bench pipeline load lock compose-up compose-down images-check k8s-monitoring clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -24,6 +24,9 @@ install-tensorrt: $(VENV)/.all ## Add torch-tensorrt, several GB, where a GPU is
 test: $(VENV)/.all ## Lint, check the types and run every test
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+chaos: $(VENV)/.all ## Do every fault to real servers, write docs/reliability.md and build/chaos.json (45 minutes); ROWS are names of some
+	$(BIN)/python -m tests.chaos $(ROWS)
 
 lint: $(VENV)/.all ## Check format, imports and types
 	$(BIN)/black --check --quiet $(PACKAGES) || $(BIN)/black --diff --quiet $(PACKAGES)

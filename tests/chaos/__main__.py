@@ -1,0 +1,68 @@
+"""`make chaos`: every fault, one after the other."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import tempfile
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from tests.chaos import cancels, gateways, network, replicas, report, rollouts, soak, stateful
+from tests.chaos.row import Row
+from tests.running import ROOT
+
+_Fault = Callable[[Path], Coroutine[Any, Any, Row]]
+
+
+def faults(soak_s: float) -> dict[str, _Fault]:
+    """By the name of their row."""
+    return {
+        "replica_killed": lambda d: replicas.killed(d, 20, "one replica"),
+        "replica_terminated": lambda d: replicas.killed(d, 20, "one replica, in order"),
+        "stub_killed": lambda d: replicas.killed(d, 20, "a Python backend stub"),
+        "replica_stopped": lambda d: replicas.held_up(d, 20, 16),
+        "all_replicas_down": replicas.all_away,
+        "versions_swapped": lambda d: rollouts.swapped(d, 20),
+        "canary_wrong": lambda d: rollouts.bad_canary(d, "wrong", 25),
+        "canary_slow": lambda d: rollouts.bad_canary(d, "slow", 25),
+        "canary_failing": lambda d: rollouts.bad_canary(d, "failing", 25),
+        "worker_terminated": lambda d: gateways.worker_ended(d, signal.SIGTERM, 12),
+        "worker_killed": lambda d: gateways.worker_ended(d, signal.SIGKILL, 12),
+        "all_terminated": gateways.stopped_altogether,
+        "overload_2x": lambda d: gateways.overloaded(d, 2, 60),
+        "overload_5x": lambda d: gateways.overloaded(d, 5, 60),
+        "cancelled": lambda d: cancels.cancelled(d, 100),
+        "retry_storm": lambda d: replicas.refused(d, 20),
+        "bad_network": lambda d: network.bad_network(d, 12),
+        "replica_killed_stateful": lambda d: stateful.broken_off(d, "SIGKILL"),
+        "replica_stopped_stateful": lambda d: stateful.broken_off(d, "SIGSTOP"),
+        "worker_terminated_stateful": stateful.handed_over,
+        "soak": lambda d: soak.soaked(d, soak_s),
+    }
+
+
+def main() -> None:
+    """Run the faults that are named, or all; the status is 1 where one does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="*", help="names of rows; all where none is given")
+    parser.add_argument("--soak-s", type=float, default=1_800, help="how long the soak is")
+    arguments = parser.parse_args()
+    known = faults(arguments.soak_s)
+    if unknown := set(arguments.rows) - known.keys():
+        parser.error(f"{', '.join(sorted(unknown))}: not among {', '.join(known)}")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    rows: dict[str, Row] = {}
+    for name in arguments.rows or known:
+        with tempfile.TemporaryDirectory() as directory:
+            row = rows[name] = asyncio.run(known[name](Path(directory)))
+        report.write({name: row}, list(known), ROOT / "build" / "chaos.json", ROOT / "docs" / "reliability.md")
+        print(f"{name}: {'holds' if row.holds else row.broken} {row.figures}", flush=True)
+    raise SystemExit(any(not row.holds for row in rows.values()))
+
+
+if __name__ == "__main__":
+    main()
