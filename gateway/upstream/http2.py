@@ -42,10 +42,14 @@ class CallFailed(Exception):
 
 
 class _Call:
-    __slots__ = ("answer", "left", "parts", "received", "window")
+    __slots__ = ("answer", "left", "parts", "prefix", "received", "window")
 
-    def __init__(self, answer: "asyncio.Future[bytes]", body: memoryview | None, window: int) -> None:
+    def __init__(
+        self, answer: "asyncio.Future[bytes]", body: memoryview | None, window: int, prefix: bytes = b""
+    ) -> None:
         self.answer = answer
+        # What is still to be sent; a large body is not copied for the few bytes before it.
+        self.prefix = prefix
         self.left = body
         self.window = window
         self.parts: list[bytes] = []
@@ -192,7 +196,7 @@ class Http2Connection(asyncio.Protocol):
                 )
             )
             return number
-        call = _Call(answer, memoryview(prefix + request), self._initial_window)
+        call = _Call(answer, memoryview(request), self._initial_window, prefix)
         self._calls[number] = self._waiting[number] = call
         self._transport.write(head)
         self._send_waiting()
@@ -208,13 +212,17 @@ class Http2Connection(asyncio.Protocol):
     def _send(self, number: int, call: _Call) -> None:
         assert self._transport is not None and call.left is not None
         parts: list[bytes | memoryview] = []
-        while call.left is not None and (size := min(len(call.left), self._max_frame, self._window, call.window)) > 0:
-            part, rest = call.left[:size], call.left[size:]
-            call.left = rest or None
+        while call.left is not None:
+            ahead, total = len(call.prefix), len(call.prefix) + len(call.left)
+            size = min(total, self._max_frame, self._window, call.window)
+            if size <= 0 or size < min(total, ahead + 1):
+                break
+            part, rest = call.left[: size - ahead], call.left[size - ahead :]
+            flags = 0 if rest else frames.END_STREAM
+            parts += (frames.FRAME.pack(size >> 16, size & 0xFFFF, frames.DATA, flags, number), call.prefix, part)
+            call.left, call.prefix = rest or None, b""
             self._window -= size
             call.window -= size
-            flags = 0 if rest else frames.END_STREAM
-            parts += (frames.FRAME.pack(size >> 16, size & 0xFFFF, frames.DATA, flags, number), part)
         if call.left is None:
             del self._waiting[number]
         if parts:
