@@ -59,10 +59,8 @@ const newest = (model: Model): string => model.versions.filter((each) => each.re
 /** Give a version everything. */
 export async function promote(key: string, model: Model, traffic: Traffic | undefined, version: string) {
   const before = answering(model, traffic);
-  const { [CANARY]: canary, ...aliases } = traffic?.policy.aliases ?? {};
-  if (canary !== undefined && String(canary) !== version) aliases[CANARY] = canary;
-  if (String(before) !== version) aliases[PREVIOUS] = before;
-  await put(key, model, traffic, { aliases: { ...aliases, [STABLE]: Number(version) }, weights: { [STABLE]: 100 } });
+  const previous = String(before) === version ? {} : { [PREVIOUS]: before };
+  await put(key, model, traffic, everythingTo(Number(version), { ...traffic?.policy.aliases, ...previous }));
 }
 
 /** Give a version a tenth. */
@@ -88,7 +86,13 @@ export async function rollBack(key: string, model: Model, traffic: Traffic) {
   }
   const { [PREVIOUS]: previous, ...others } = aliases;
   if (previous === undefined) throw new Refused(409, "There is nothing to roll back.");
-  await put(key, model, traffic, { aliases: { ...others, [STABLE]: previous }, weights: { [STABLE]: 100 } });
+  await put(key, model, traffic, everythingTo(previous, others));
+}
+
+/** A version that has everything is no canary. */
+function everythingTo(version: number, { [CANARY]: canary, ...aliases }: Record<string, number>): Policy {
+  const kept = canary === undefined || canary === version ? aliases : { ...aliases, [CANARY]: canary };
+  return { aliases: { ...kept, [STABLE]: version }, weights: { [STABLE]: 100 } };
 }
 
 /** Fails where another changed the policy since it was read. */

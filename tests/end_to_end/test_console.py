@@ -140,6 +140,7 @@ def test_a_version_is_promoted_and_rolled_back_by_keyboard(page: Page, two_versi
     card.get_by_role("button", name="Roll digits back to version 1").press("Enter")
     expect(card.get_by_role("row", name=re.compile("^2 "))).to_contain_text("0%")
     card.get_by_role("button", name="Roll digits back to version 2").press("Enter")
+    expect(card.get_by_role("row", name=re.compile("^2 stable 100%"))).to_be_visible()
     _poll(lambda: _answering(two_versions) == "2")
 
 
