@@ -14,8 +14,8 @@ from gateway.ports import StreamAnswer
 from gateway.upstream import meaning
 
 _FINAL = "triton_final_response"
-# A request that Triton refuses is refused within this time, and what still runs after it is cancelled: within 50 ms in all.
-_END_S = 0.04
+# A request that Triton refuses is refused within this time of being sent.
+_REFUSED_S = 0.25
 
 
 class TritonStream:
@@ -24,9 +24,12 @@ class TritonStream:
     def __init__(self, call: "aio.StreamStreamCall[bytes, bytes]") -> None:
         self._call = call
         self._reading: asyncio.Future[Any] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._sent_at = float("-inf")
 
     async def send(self, request: bytes) -> None:
         """Hand over a request; lost where the stream has ended, and whoever reads the answers learns why."""
+        self._sent_at = self._loop.time()
         try:
             await self._call.write(request)
         except (aio.AioRpcError, asyncio.InvalidStateError):
@@ -45,12 +48,12 @@ class TritonStream:
             raise meaning.of_status(error.code() or grpc.StatusCode.UNKNOWN, error.details() or "") from error
 
     async def end(self) -> None:
-        """Let the stream end by itself, and cancel it where it does not.
+        """Cancel the stream; where a request was sent a moment ago, let it end by itself first.
 
         Triton 2.51 never lets go of a request that it refused when its stream was cancelled, nor of the model then.
         """
         try:
-            async with asyncio.timeout(_END_S):
+            async with asyncio.timeout_at(self._sent_at + _REFUSED_S):
                 with contextlib.suppress(asyncio.InvalidStateError):  # It was said already.
                     await self.done()
                 while isinstance(await self._read(), bytes):
