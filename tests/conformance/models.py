@@ -188,7 +188,6 @@ _MODELS = {
     "sum": (_SUM_CONFIG, _SUM),
     "negate": (_NEGATE_CONFIG, _NEGATE),
     "text": (_TEXT_CONFIG, _TEXT),
-    "unloaded": (_TEXT_CONFIG, _TEXT),
     "repeat": (_REPEAT_CONFIG, _REPEAT),
     "accumulate": (_ACCUMULATE_CONFIG, _ACCUMULATE),
 }

@@ -178,33 +178,6 @@ def test_events_come_as_they_are_made_and_a_closed_connection_cancels_the_model(
     assert repeated() < 100
 
 
-def test_what_a_cancelled_stream_refused_does_not_keep_its_model(gateway: Gateway) -> None:
-    """Triton alone never lets go of a request that it refuses while its stream is cancelled, nor of the model."""
-    with grpc.insecure_channel(gateway.grpc) as channel:
-        for read in (False, True) * 5:
-            call = _stream(channel)(iter([_request("unloaded", "no input")]), timeout=20)
-            if read:
-                next(call)
-            call.cancel()
-    for path in ("generate", "generate_stream"):
-        answer = httpx.post(f"http://{gateway.http}/v2/models/unloaded/{path}", json={"text": ["a", "b"]})
-        assert answer.status_code == 400
-    with grpc_client.InferenceServerClient(gateway.grpc) as client:
-        client.unload_model("unloaded")
-        try:
-            deadline = time.monotonic() + 20
-            while _state(client, "unloaded") != "UNAVAILABLE":
-                assert time.monotonic() < deadline, "the model is still in use"
-                time.sleep(0.1)
-        finally:
-            client.load_model("unloaded")
-
-
-def _state(client: grpc_client.InferenceServerClient, model: str) -> str:
-    (state,) = [entry.state for entry in client.get_model_repository_index().models if entry.name == model]
-    return str(state)
-
-
 def test_a_stream_is_measured(gateway: Gateway) -> None:
     def figures() -> dict[str, float]:
         lines = httpx.get(f"http://{gateway.metrics}/metrics").text.splitlines()
