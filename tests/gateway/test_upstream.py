@@ -273,11 +273,11 @@ async def test_a_sequence_stays_with_its_replica_and_is_never_asked_twice(figure
 
 async def test_a_slow_answer_is_asked_for_twice_and_the_first_counts(two: list[StandIn], figures: Figures) -> None:
     async with upstream(two, figures, hedge=True) as up:
-        for _ in range(40):
+        for _ in range(100):
             await ask(up)
         two[0].infer = hangs
-        assert {await ask(up) for _ in range(8)} == {"b"}
-        assert 0 < len(figures.hedges) <= 9
+        assert {await ask(up) for _ in range(3)} == {"b"}
+        assert 0 < len(figures.hedges) <= 21
 
 
 async def test_a_load_goes_to_every_replica(two: list[StandIn], figures: Figures) -> None:
