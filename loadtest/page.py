@@ -47,10 +47,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def svg(figure: Figure, name: str) -> str:
     """A plot, as an element with an id."""
-    text = StringIO()
-    # The same figures give the same file.
-    with rc_context({"svg.hashsalt": "tidegate", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    drawn = text.getvalue()
+    drawn = drawing(figure)
     # Only the element: an XML declaration has no place inside of HTML.
     return f'<figure id="{name}">{drawn[drawn.index("<svg") :]}</figure>'
+
+
+def drawing(figure: Figure) -> str:
+    """A plot as a file of SVG; the same figures give the same one."""
+    text = StringIO()
+    with rc_context({"svg.hashsalt": "tidegate", "svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()

@@ -4,13 +4,10 @@ from functools import lru_cache
 from urllib.parse import unquote
 
 import grpc
-from hpack import Decoder, HPACKError
+from hpack import Decoder, Encoder, HPACKError
+from hpack.hpack import encode_integer
 
-# Of HPACK's static table.
-_METHOD_POST, _SCHEME_HTTP, _AUTHORITY, _PATH, _CONTENT_TYPE, _USER_AGENT = 3, 6, 1, 4, 31, 58
-_SAME = 0x80
-_NAMED_MAX = 15
-_LENGTH_MAX = 127
+_LENGTH_BITS = 7
 # grpc-timeout has at most eight digits.
 _MAX_DIGITS = 10**8
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -20,16 +17,18 @@ _SMALL = 128
 
 def request(authority: str, path: str, user_agent: str) -> bytes:
     """The part of a call's block that is the same for all calls of a method."""
-    return b"".join(
-        (
-            bytes((_SAME | _METHOD_POST, _SAME | _SCHEME_HTTP)),
-            _named(_PATH, path),
-            _named(_AUTHORITY, authority),
-            _named(_CONTENT_TYPE, "application/grpc"),
-            _named(_USER_AGENT, user_agent),
-            pair("te", "trailers"),
-        )
-    )
+    encoder = Encoder()
+    encoder.header_table_size = 0
+    fixed = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": path,
+        ":authority": authority,
+        "content-type": "application/grpc",
+        "te": "trailers",
+        "user-agent": user_agent,
+    }
+    return bytes(encoder.encode(fixed.items(), huffman=False))
 
 
 def timeout(left_s: float) -> bytes:
@@ -68,26 +67,9 @@ def _read(block: bytes) -> tuple[grpc.StatusCode, str] | None:
 _known = lru_cache(_MAX_KNOWN)(_read)
 
 
-def _named(index: int, value: str) -> bytes:
-    return _integer(index, _NAMED_MAX) + _text(value)
-
-
 def _text(text: str) -> bytes:
     encoded = text.encode()
-    return _integer(len(encoded), _LENGTH_MAX) + encoded
-
-
-def _integer(value: int, prefix_max: int) -> bytes:
-    """HPACK's, in a first byte whose other bits are 0."""
-    if value < prefix_max:
-        return bytes((value,))
-    encoded = bytearray((prefix_max,))
-    value -= prefix_max
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return bytes(encode_integer(len(encoded), _LENGTH_BITS)) + encoded
 
 
 __all__ = ["HPACKError", "pair", "request", "status", "timeout"]

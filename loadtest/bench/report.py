@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from loadtest.bench.drivers import Sample
+from loadtest.page import drawing
 
 Medians = Mapping[str, Sample]
 
@@ -64,6 +64,4 @@ def plot(medians: Medians, path: Path) -> None:
                 axes.annotate(str(concurrency), (rate, wait), textcoords="offset points", xytext=(3, 4), fontsize=7)
         axes.set(title=title, xlabel="answered, 1/s", ylabel="p50, ms", yscale="log", xlim=(0, None))
         axes.legend()
-    # The same figures give the same file.
-    with rc_context({"svg.hashsalt": "tidegate", "svg.fonttype": "none"}):
-        figure.savefig(path, format="svg", metadata={"Date": None})
+    path.write_text(drawing(figure))
