@@ -46,7 +46,7 @@ class Rollouts:
         self._upstream = upstream
         self._concurrency = concurrency
         self._figures = figures
-        self._samples: dict[str, tuple[int, Sample]] = {}
+        self._samples: dict[str, tuple[Choice, Sample]] = {}
         self._copies: set[asyncio.Task[None]] = set()
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -90,11 +90,14 @@ class Rollouts:
             self._judge(watch, sample)
 
     def _sample(self, watch: Watch) -> Sample:
-        revision, sample = self._samples.get(watch.policy, (0, Sample()))
-        if revision < watch.revision:
-            sample = Sample()
-            self._samples[watch.policy] = (watch.revision, sample)
-        return sample
+        """What was seen since the policy that is followed was set: one that was removed and set again begins anew."""
+        choice = self._router.choice(watch.policy)
+        if choice is None or choice.revision != watch.revision:
+            return Sample()  # A late answer under another policy is held against none.
+        kept = self._samples.get(watch.policy)
+        if kept is None or kept[0] is not choice:
+            kept = self._samples[watch.policy] = (choice, Sample())
+        return kept[1]
 
     def _judge(self, watch: Watch, sample: Sample) -> None:
         choice = self._router.choice(watch.policy)

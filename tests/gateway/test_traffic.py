@@ -268,6 +268,19 @@ async def test_a_sample_begins_anew_with_each_change_of_the_policy(database: Dat
     assert late.watch is not None and replace(late.watch, revision=0) != late.watch
 
 
+async def test_a_sample_begins_anew_where_a_policy_is_removed_and_set_again(database: Database) -> None:
+    stage = Stage(database)
+    await stage.follow(_ROLLOUT % "")
+    stage.answered(Arm.CANARY, 19, error=Internal("boom"))
+    before = stage.arm(Arm.CANARY)
+    await stage.policies.remove("cli:ann", "digits")
+    await stage.router.refresh()
+    stage.rollouts.failed(before, Internal("late"), 0.1)
+    await stage.follow(_ROLLOUT % "")
+    stage.answered(Arm.CANARY, 1, error=Internal("boom"))
+    assert stage.figures.rollbacks == []
+
+
 async def test_while_the_database_is_away_policies_are_followed_as_they_were(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
