@@ -6,7 +6,6 @@ largest there is.
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from statistics import median
 
 from loadtest.bench import drivers
 from loadtest.bench.drivers import Endpoint
-from loadtest.bench.servers import free_port, running_gateway, stop, wait
+from loadtest.bench.servers import answers, free_port, running_gateway, stop, wait
 from loadtest.bench.workloads import all_workloads
 
 _ROOT = Path(__file__).parents[2]
@@ -128,15 +127,10 @@ def _worker(name: str, work: Path, triton: str) -> Iterator[Endpoint]:
         )
     try:
         port = int(ports["GRPC_PORT"])
-        wait(lambda: _is_open(port), process, state / "log")
+        wait(lambda: answers(port), process, state / "log")
         yield Endpoint(name, f"127.0.0.1:{port}", pids={"gateway": [process.pid]})
     finally:
         stop(process)
-
-
-def _is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def _nginx(triton: Endpoint, folder: Path) -> Iterator[Endpoint]:
     )
     process = subprocess.Popen(["nginx", "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"])
     try:
-        wait(lambda: _answers(port), process, folder / "error.log")
+        wait(lambda: answers(port), process, folder / "error.log")
         yield Endpoint("nginx", f"127.0.0.1:{port}", pids={**triton.pids, "nginx": _tree(process.pid)})
     finally:
         stop(process)
@@ -147,7 +147,8 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether something listens on a port of the loopback."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
