@@ -275,9 +275,11 @@ async def test_a_slow_answer_is_asked_for_twice_and_the_first_counts(two: list[S
     async with upstream(two, figures, hedge=True) as up:
         for _ in range(100):
             await ask(up)
+        before = len(figures.hedges)
         two[0].infer = hangs
-        assert {await ask(up) for _ in range(3)} == {"b"}
-        assert 0 < len(figures.hedges) <= 21
+        while len(figures.hedges) == before:  # Which of two idle replicas is asked first is drawn by lot.
+            assert await ask(up) == "b"
+        assert len(figures.hedges) <= 21
 
 
 async def test_a_load_goes_to_every_replica(two: list[StandIn], figures: Figures) -> None:
