@@ -11,7 +11,7 @@ from statistics import median
 
 from loadtest.bench import drivers, report
 from loadtest.bench.drivers import Endpoint, Sample
-from loadtest.bench.servers import compared
+from loadtest.bench.servers import compared, with_resnet
 from loadtest.bench.workloads import Workload, all_workloads
 
 Runs = dict[str, list[Sample]]
@@ -28,10 +28,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="interleaved; the median counts")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
-    parser.add_argument("--workers", type=int, default=2, help="of the gateway")
+    parser.add_argument("--workers", type=int, help="of the gateway; by default as `tidegate up`")
     parser.add_argument("--models", type=Path, default=_BUILD / "bench" / "model_repository")
     arguments = parser.parse_args()
-    models = _with_resnet(arguments.models)
+    models = with_resnet(arguments.models)
     with tempfile.TemporaryDirectory() as folder, compared(models, Path(folder), arguments.workers) as endpoints:
         runs = _measured(endpoints, models, arguments.runs, arguments.seconds)
     medians = {name: _median(samples) for name, samples in runs.items()}
@@ -40,14 +40,6 @@ def main() -> None:
     (_BUILD / "bench.md").write_text(text := report.text(medians, arguments.runs, arguments.seconds))
     report.plot(medians, _BUILD / "bench.svg")
     print(text)
-
-
-def _with_resnet(models: Path) -> Path:
-    """Export ResNet-50 in 8 bits, where that was not done before."""
-    if not (models / "resnet50_encoded").is_dir():
-        command = ["export", "torchvision:resnet50", "--name", "resnet50", "--int8", "--publish", str(models)]
-        subprocess.run([sys.executable, "-m", "tidegate", *command], check=True)
-    return models
 
 
 def _measured(endpoints: Mapping[str, Endpoint], models: Path, runs: int, seconds: float) -> Runs:

@@ -25,20 +25,18 @@ _NOT_CACHED = {"cache-control": "no-cache"}
 
 
 @contextmanager
-def compared(models: Path, work: Path, workers: int) -> Iterator[dict[str, Endpoint]]:
+def compared(models: Path, work: Path, workers: int | None) -> Iterator[dict[str, Endpoint]]:
     """Start all of them on free ports, and stop them after.
 
     Args:
         models: A repository with `resnet50` and its twin.
         work: An empty directory for what they write.
+        workers: Of the gateway; None: as many as `tidegate up` has here.
 
     Yields:
         By name: gateway, cached (the gateway, which may answer from its cache), direct, relay, nginx.
     """
-    repository = work / "model_repository"
-    shutil.copytree(_ROOT / "model_repository", repository)
-    for model in models.iterdir():
-        shutil.copytree(model, repository / model.name)
+    repository = repository_with(models, work / "model_repository")
     with ExitStack() as stack:
         gateway, triton = stack.enter_context(running_gateway(repository, work / "state", workers))
         endpoints = {
@@ -52,20 +50,37 @@ def compared(models: Path, work: Path, workers: int) -> Iterator[dict[str, Endpo
         yield endpoints
 
 
+def with_resnet(models: Path) -> Path:
+    """Export ResNet-50 in 8 bits, where that was not done before."""
+    if not (models / "resnet50_encoded").is_dir():
+        command = ["export", "torchvision:resnet50", "--name", "resnet50", "--int8", "--publish", str(models)]
+        subprocess.run([sys.executable, "-m", "tidegate", *command], check=True)
+    return models
+
+
+def repository_with(models: Path, path: Path) -> Path:
+    """A copy of the demo's repository, with these beside."""
+    shutil.copytree(_ROOT / "model_repository", path)
+    for model in models.iterdir():
+        shutil.copytree(model, path / model.name)
+    return path
+
+
 def _less(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name not in _NOT_CACHED}
 
 
 @contextmanager
-def running_gateway(repository: Path, state: Path, workers: int) -> Iterator[tuple[Endpoint, Endpoint]]:
+def running_gateway(repository: Path, state: Path, workers: int | None) -> Iterator[tuple[Endpoint, Endpoint]]:
     settings = {
         "HTTP_PORT": "0",
         "GRPC_PORT": "0",
         "METRICS_PORT": "0",
         "STATE_DIR": str(state),
         "MODEL_REPOSITORY": str(repository),
-        "WORKERS": str(workers),
     }
+    if workers is not None:
+        settings["WORKERS"] = str(workers)
     environment = {**os.environ, **{f"TIDEGATE_{name}": value for name, value in settings.items()}}
     state.mkdir()
     with (state / "log").open("wb") as log:
