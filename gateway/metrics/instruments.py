@@ -29,9 +29,10 @@ STREAM_BUCKETS_S = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0)
 
 _MAX_SERIES = 10_000
 
-# No tenant has such a name.
-NO_TENANT = "_none"
-OTHER_TENANTS = "_other"
+# No tenant and no key has such a name.
+NONE = "_none"
+OTHERS = "_other"
+_KEY = "key:"
 
 
 class PrometheusMetrics:
@@ -58,10 +59,11 @@ class PrometheusMetrics:
         self._by_outcome = _ByOutcome(registry)
         self._native = NativeDurations(registry)
         self._by_model = _ByModel(registry)
-        self._by_tenant = _ByTenant(registry)
-        self._max_tenants = settings.max_tenants
-        self._tenants: set[str] = set()
-        self._series: dict[tuple[str, str, str, CacheStatus, str | None], _Series] = {}
+        self._by_tenant = _ByCaller(registry, "tenant")
+        self._by_key = _ByCaller(registry, "key")
+        self._tenants = _Labels(settings.max_tenants)
+        self._keys = _Labels(settings.max_keys, _KEY)
+        self._series: dict[tuple[str, str, str, CacheStatus, str, str], _Series] = {}
 
     def observe(self, headers: Headers = no_headers) -> CallObservation:
         """Measure a call from entry to exit; an exception that leaves the block is its outcome."""
@@ -86,7 +88,14 @@ class PrometheusMetrics:
 
     def _record(self, observation: CallObservation, outcome: str) -> None:
         ended = perf_counter()
-        key = (observation.model, observation.version, outcome, observation.cache, observation.tenant)
+        key = (
+            observation.model,
+            observation.version,
+            outcome,
+            observation.cache,
+            self._tenants[observation.tenant],
+            self._keys[observation.subject],
+        )
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = self._series_of(*key)
@@ -96,26 +105,24 @@ class PrometheusMetrics:
         self._in_flight(-1)
         self._watchers.ended(observation, outcome, ended)
 
-    def _series_of(self, model: str, version: str, outcome: str, cache: CacheStatus, tenant: str | None) -> "_Series":
-        """Forgets the others when they are many: tenants come and go."""
+    def _series_of(
+        self, model: str, version: str, outcome: str, cache: CacheStatus, tenant: str, key: str
+    ) -> "_Series":
+        """Forgets the others when they are many: models come and go."""
         if len(self._series) >= _MAX_SERIES:
             self._series.clear()
-        label = self._label_of(tenant)
+        images = (self._by_model.images(model), self._by_tenant.images(tenant), self._by_key.images(key))
         return _Series(
             stages=self._by_outcome.stages(model, version, outcome),
             total=self._native.of(model, version, outcome),
-            once=(*self._by_model.once(model, cache), self._by_tenant.calls(label, outcome)),
+            once=(
+                *self._by_model.once(model, cache),
+                self._by_tenant.calls(tenant, outcome),
+                self._by_key.calls(key, outcome),
+            ),
             sizes=self._by_model.sizes(model),
-            images=(self._by_model.images(model), self._by_tenant.images(label)) if outcome == OK else (),
+            images=images if outcome == OK else (),
         )
-
-    def _label_of(self, tenant: str | None) -> str:
-        if tenant is None:
-            return NO_TENANT
-        if tenant not in self._tenants and len(self._tenants) >= self._max_tenants:
-            return OTHER_TENANTS
-        self._tenants.add(tenant)
-        return tenant
 
     def _count_refusal(self, model: str, error: BaseException) -> None:
         if isinstance(error, Overloaded):
@@ -217,27 +224,47 @@ class _ByModel:
         return adding(self._images.labels(model))
 
 
-class _ByTenant:
-    """What tenants use."""
+class _ByCaller:
+    """What tenants use, or keys."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, caller: str) -> None:
         self._calls = Counter(
-            "tidegate_tenant_calls_total", "Inference calls of a tenant.", ("tenant", "outcome"), registry=registry
+            f"tidegate_{caller}_calls_total", f"Inference calls of a {caller}.", (caller, "outcome"), registry=registry
         )
         self._images = Counter(
-            "tidegate_tenant_images_total",
-            "Images in a tenant's calls that were answered.",
-            ("tenant",),
+            f"tidegate_{caller}_images_total",
+            f"Images in a {caller}'s calls that were answered.",
+            (caller,),
             registry=registry,
         )
 
-    def calls(self, tenant: str, outcome: str) -> Add:
-        """What counts the calls of a tenant."""
-        return adding(self._calls.labels(tenant, outcome))
+    def calls(self, label: str, outcome: str) -> Add:
+        """What counts the calls of a caller."""
+        return adding(self._calls.labels(label, outcome))
 
-    def images(self, tenant: str) -> Add:
+    def images(self, label: str) -> Add:
         """What counts the images of its answered calls."""
-        return adding(self._images.labels(tenant))
+        return adding(self._images.labels(label))
+
+
+class _Labels(dict[str | None, str]):
+    """By name: its label, which the first so many names have for themselves.
+
+    Args:
+        prefix: Of the names that may have one; the label is without it.
+    """
+
+    def __init__(self, most: int, prefix: str = "") -> None:
+        self._most = most
+        self._prefix = prefix
+
+    def __missing__(self, name: str | None) -> str:
+        if name is None or not name.startswith(self._prefix):
+            return NONE
+        if len(self) >= self._most:
+            return OTHERS
+        self[name] = label = name.removeprefix(self._prefix)
+        return label
 
 
 class _Stages(dict[str, Add]):

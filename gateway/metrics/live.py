@@ -69,6 +69,21 @@ class TenantFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyFigures:
+    """What a key used.
+
+    Attributes:
+        key: Its id.
+        failed: Of its calls, those that were not answered.
+    """
+
+    key: str
+    calls: int
+    failed: int
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaFigures:
     """One Triton, as the worker that was asked sees it, but for `up`.
 
@@ -105,6 +120,7 @@ class LiveFigures:
     max_in_flight: int
     models: list[ModelFigures]
     tenants: list[TenantFigures]
+    keys: list[KeyFigures]
     replicas: list[ReplicaFigures]
 
 
@@ -183,6 +199,7 @@ def figures(samples: Iterable[Sample], served: Mapping[str, Model], replicas: It
         max_in_flight=_sum(named["tidegate_max_in_flight_calls"]),
         models=list(_models(named, served)),
         tenants=list(_tenants(named)),
+        keys=list(_keys(named)),
         replicas=[
             ReplicaFigures(
                 replica=replica.index,
@@ -200,11 +217,11 @@ def figures(samples: Iterable[Sample], served: Mapping[str, Model], replicas: It
 
 def _models(named: dict[str, list[Sample]], served: Mapping[str, Model]) -> Iterator[ModelFigures]:
     versions = _versions(named, served)
-    cache = _by_model(_cache_samples(named))
-    batches = _by_model(
+    cache = _sums(_cache_samples(named))
+    batches = _sums(
         (sample.labels["model"], sample.labels["le"], sample.value) for sample in named["tidegate_batch_size_bucket"]
     )
-    images = _by_model((sample.labels["model"], "", sample.value) for sample in named["tidegate_images_total"])
+    images = _sums((sample.labels["model"], "", sample.value) for sample in named["tidegate_images_total"])
     for model in sorted(versions):
         sizes = sorted(batches[model], key=float)
         counts = _apart([batches[model][size] for size in sizes])
@@ -251,22 +268,33 @@ def _cache_samples(named: dict[str, list[Sample]]) -> Iterator[tuple[str, str, f
             yield sample.labels["model"], sample.labels["status"], sample.value
 
 
-def _by_model(amounts: Iterable[tuple[str, str, float]]) -> dict[str, Counter[str]]:
+def _sums(amounts: Iterable[tuple[str, str, float]]) -> dict[str, Counter[str]]:
     summed: dict[str, Counter[str]] = defaultdict(Counter)
-    for model, name, amount in amounts:
-        summed[model][name] += int(amount)
+    for whose, name, amount in amounts:
+        summed[whose][name] += int(amount)
     return summed
 
 
 def _tenants(named: dict[str, list[Sample]]) -> Iterator[TenantFigures]:
-    calls: Counter[str] = Counter()
-    images: Counter[str] = Counter()
-    for sample in named["tidegate_tenant_calls_total"]:
-        calls[sample.labels["tenant"]] += int(sample.value)
-    for sample in named["tidegate_tenant_images_total"]:
-        images[sample.labels["tenant"]] += int(sample.value)
+    calls, images = _used(named, "tenant")
     for tenant in sorted(calls):
-        yield TenantFigures(tenant, calls[tenant], images[tenant])
+        yield TenantFigures(tenant, calls[tenant].total(), images[tenant].total())
+
+
+def _keys(named: dict[str, list[Sample]]) -> Iterator[KeyFigures]:
+    calls, images = _used(named, "key")
+    for key in sorted(calls):
+        made = calls[key].total()
+        yield KeyFigures(key, made, made - calls[key][OK], images[key].total())
+
+
+def _used(named: dict[str, list[Sample]], caller: str) -> tuple[dict[str, Counter[str]], dict[str, Counter[str]]]:
+    """Calls by outcome, and images, of each."""
+    calls, images = named[f"tidegate_{caller}_calls_total"], named[f"tidegate_{caller}_images_total"]
+    return (
+        _sums((sample.labels[caller], sample.labels["outcome"], sample.value) for sample in calls),
+        _sums((sample.labels[caller], "", sample.value) for sample in images),
+    )
 
 
 def _apart(cumulative: Sequence[int]) -> list[int]:

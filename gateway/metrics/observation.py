@@ -19,6 +19,7 @@ class CallObservation:
 
     Attributes:
         stages: The name of a stage, and when it ended.
+        subject: The caller, as `Identity` names it; None where it is not known.
         trace_id: Of the trace that holds the call; empty where none does.
         error: What left the block.
     """
@@ -34,6 +35,7 @@ class CallObservation:
         "response_bytes",
         "stages",
         "started",
+        "subject",
         "tenant",
         "trace_id",
         "version",
@@ -49,6 +51,7 @@ class CallObservation:
         self.model = UNKNOWN
         self.version = UNKNOWN
         self.tenant: str | None = None
+        self.subject: str | None = None
         self.request_id = ""
         self.trace_id = ""
         self.images = 0
@@ -79,7 +82,7 @@ class CallObservation:
 
     def called_by(self, identity: Identity) -> None:
         """The caller is known."""
-        self.tenant = identity.tenant
+        self.tenant, self.subject = identity.tenant, identity.subject
 
     def asked(self, request_id: str, body_bytes: int, images: int) -> None:
         """The request was read."""

@@ -14,9 +14,11 @@ class MetricsSettings(_Section):
 
     Attributes:
         max_tenants: Tenants that have labels of their own in a worker's figures; the others are counted together.
+        max_keys: Keys likewise.
     """
 
     max_tenants: int = Field(default=100, ge=0, le=10_000)
+    max_keys: int = Field(default=100, ge=0, le=10_000)
 
 
 class LoggedCalls(StrEnum):

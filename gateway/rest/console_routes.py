@@ -76,7 +76,7 @@ router = APIRouter(prefix="/admin/v1", tags=["admin"], dependencies=[documented_
 async def live(request: Request, door: DoorDep) -> LiveFigures:
     """Counted since the workers began; takes the scope `read`, or `admin`.
 
-    Without `admin` it has the models that the key may name, its own tenant, and no addresses.
+    Without `admin` it has the models that the key may name, its own tenant and use, and no addresses.
     """
     try:
         async with asyncio.timeout_at(door.deadline(request)):
@@ -100,5 +100,6 @@ def _less(figures: LiveFigures, identity: Identity) -> LiveFigures:
         figures,
         models=[each for each in figures.models if identity.may_name(each.model)],
         tenants=[each for each in figures.tenants if each.tenant == identity.tenant],
+        keys=[each for each in figures.keys if f"key:{each.key}" == identity.subject],
         replicas=[replace(each, address="") for each in figures.replicas],
     )

@@ -93,6 +93,11 @@ def test_a_model_that_nobody_called_is_there(registry: CollectorRegistry) -> Non
     assert [each.ready for each in models[2].versions] == [False, False]
 
 
+def test_keys_are_there_with_what_they_used(registry: CollectorRegistry) -> None:
+    (key,) = _figures(registry).keys
+    assert (key.key, key.calls, key.failed, key.images) == ("a", 3, 1, 6)
+
+
 def test_tenants_replicas_and_room_are_there(registry: CollectorRegistry) -> None:
     read = _figures(registry)
     (tenant,) = read.tenants

@@ -21,15 +21,16 @@ from gateway.settings import LimitSettings
 from tests.running import ROOT
 
 
-def _metrics(registry: CollectorRegistry, max_tenants: int = 100) -> PrometheusMetrics:
-    return PrometheusMetrics(
-        registry, MetricsSettings(max_tenants=max_tenants), LimitSettings(), CallWatchers(), lost=2
-    )
+def _metrics(registry: CollectorRegistry, max_tenants: int = 100, max_keys: int = 100) -> PrometheusMetrics:
+    settings = MetricsSettings(max_tenants=max_tenants, max_keys=max_keys)
+    return PrometheusMetrics(registry, settings, LimitSettings(), CallWatchers(), lost=2)
 
 
-def _call(metrics: PrometheusMetrics, tenant: str | None = None, error: Exception | None = None) -> None:
+def _call(
+    metrics: PrometheusMetrics, tenant: str | None = None, error: Exception | None = None, subject: str = "key:a"
+) -> None:
     with metrics.observe() as observation:
-        observation.called_by(Identity("key:a", frozenset(Scope), tenant=tenant))
+        observation.called_by(Identity(subject, frozenset(Scope), tenant=tenant))
         observation.answered_by("digits", "1")
         observation.asked("", 10, 3)
         if error is not None:
@@ -47,6 +48,19 @@ def test_tenants_past_the_bound_are_counted_together() -> None:
     }
     assert counted == {"a": 2, "b": 1, "c": None, "d": None, "_other": 2, "_none": 1}
     assert registry.get_sample_value("tidegate_tenant_images_total", {"tenant": "_other"}) == 6
+
+
+def test_keys_past_the_bound_are_counted_together_and_who_has_none_by_itself() -> None:
+    registry = CollectorRegistry()
+    metrics = _metrics(registry, max_keys=2)
+    for subject in ("key:a", "key:b", "key:c", "key:a", "token:someone", "anonymous"):
+        _call(metrics, subject=subject)
+    counted = {
+        key: registry.get_sample_value("tidegate_key_calls_total", {"key": key, "outcome": "ok"})
+        for key in ("a", "b", "c", "_other", "_none", "someone")
+    }
+    assert counted == {"a": 2, "b": 1, "c": None, "_other": 1, "_none": 2, "someone": None}
+    assert registry.get_sample_value("tidegate_key_images_total", {"key": "_none"}) == 6
 
 
 @pytest.mark.parametrize(
