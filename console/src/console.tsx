@@ -75,7 +75,7 @@ function SignIn(props: { why: string; enter: (key: string) => void; refused: (wh
           onInput={(event) => setTyped(event.currentTarget.value)}
         />
         <button type="submit">Show the console</button>
-        <p id="why" role="alert" class="error">
+        <p id="why" role="alert" aria-label="Why not" class="error">
           {props.why}
         </p>
       </form>
@@ -152,10 +152,10 @@ function Board({ keyText, leave }: { keyText: string; leave: (why: string) => vo
         </div>
       </header>
       <main>
-        <p role="status" class={said.failed ? "said error" : "said"}>
+        <p role="status" aria-label="What was changed" class={said.failed ? "said error" : "said"}>
           {said.text}
         </p>
-        <p role="alert" class="error">
+        <p role="alert" aria-label="Trouble" class="error">
           {trouble}
         </p>
         {now === undefined ? (
@@ -201,7 +201,7 @@ function Panels({ keyText, history, now, before, administered, changed }: Panel)
       </Section>
       <Section name="Usage">
         <Tenants now={now} before={before} />
-        <Keys keys={administered?.keys ?? null} />
+        <Keys keys={administered?.keys ?? null} now={now} before={before} />
       </Section>
     </>
   );

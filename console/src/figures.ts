@@ -23,6 +23,13 @@ export interface Tenant {
   images: number;
 }
 
+export interface KeyUse {
+  key: string;
+  calls: number;
+  failed: number;
+  images: number;
+}
+
 export interface Replica {
   replica: number;
   address: string;
@@ -40,6 +47,7 @@ export interface Live {
   max_in_flight: number;
   models: Model[];
   tenants: Tenant[];
+  keys: KeyUse[];
   replicas: Replica[];
 }
 
@@ -51,7 +59,7 @@ export interface Rates {
 }
 
 /** Counters begin anew where the files of the workers do; then what there is counts. */
-const since = (now: number, before: number | undefined): number =>
+export const since = (now: number, before: number | undefined): number =>
   before === undefined || now < before ? now : now - before;
 
 export const total = (counts: Record<string, number>): number => Object.values(counts).reduce((a, b) => a + b, 0);

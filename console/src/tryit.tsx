@@ -129,7 +129,7 @@ export function TryIt({ keyText, models }: { keyText: string; models: Model[] })
           }}
         />
       </label>
-      <p id={`${ids}-said`} role="status" class="said">
+      <p id={`${ids}-said`} role="status" aria-label="What was classified" class="said">
         {said}
       </p>
       <ul class="tried">

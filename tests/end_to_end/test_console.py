@@ -5,12 +5,13 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from export.locations import open_store
@@ -22,6 +23,14 @@ _PICTURE = ROOT / "examples" / "seven.png"
 _SEEN_MS = 20_000
 # Of the documentation: copied from here when the page changes.
 _PICTURES = ROOT / "build" / "console"
+
+_CONTROL = 'button, input, select, [tabindex="0"]'
+_CONTROLS = f"[...document.querySelectorAll('{_CONTROL}')].filter((each) => !each.hidden).map((each) => each.tagName)"
+_FOCUSED = f"""() => {{
+    const style = getComputedStyle(document.activeElement);
+    const controls = [...document.querySelectorAll('{_CONTROL}')].filter((each) => !each.hidden);
+    return [controls.indexOf(document.activeElement), `${{style.outlineStyle}} ${{style.outlineWidth}}`];
+}}"""
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +119,10 @@ def test_the_figures_move(page: Page, two_versions: Server) -> None:
     expect(page.get_by_role("group", name="Replicas").get_by_role("row")).to_have_count(2)
     expect(page.get_by_role("group", name="Replicas")).to_contain_text("good")
     expect(page.get_by_role("group", name="Tenants")).to_contain_text("without a tenant")
-    expect(page.get_by_role("group", name="Keys")).to_contain_text("development")
+    used = page.get_by_role("group", name="Keys").get_by_role("row", name=re.compile("^development "))
+    expect(used.get_by_role("cell").first).not_to_have_text("0")
+    made = sum(key["calls"] for key in _live(two_versions, two_versions.key)["keys"] if key["key"] != "_none")
+    assert made >= 20
 
 
 def test_a_dropped_image_is_classified_and_shows_where_the_time_went(page: Page, two_versions: Server) -> None:
@@ -148,7 +160,7 @@ def test_a_read_key_sees_its_models_and_no_buttons(page: Page, two_versions: Ser
     created = two_versions.command("keys", "create", "watcher", "--scope", "read", "--model", "cats")
     _enter(page, created.stdout.strip())
     expect(page.get_by_text("No model is ready.")).to_be_visible()
-    expect(page.get_by_text("Keys are shown to who has the scope admin.")).to_be_visible()
+    expect(page.get_by_text("All keys are shown to who has the scope admin.")).to_be_visible()
     expect(page.get_by_role("button", name=re.compile("Promote"))).to_have_count(0)
     expect(page.get_by_role("group", name="Replicas")).not_to_contain_text("127.0.0.1")
 
@@ -187,7 +199,34 @@ def test_it_fits_and_each_control_has_a_name(
     assert (red > 128) == (scheme == "light")
     for control in page.locator("button, input, select").all():
         expect(control).to_have_accessible_name(re.compile(r"\w"))
+    _is_accessible(page)
     page.screenshot(path=_PICTURES / f"console-{width}-{scheme}.png", full_page=True)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_who_has_no_key_can_read_what_is_asked(page: Page, scheme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.get_by_label("API key").fill("nonsense")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("malformed")
+    _is_accessible(page)
+
+
+def test_the_keyboard_comes_to_each_control_in_order_and_shows_where_it_is(page: Page, two_versions: Server) -> None:
+    _enter(page, two_versions.key)
+    expect(page.get_by_role("article")).to_have_count(2)
+    page.get_by_role("button", name="Pause").press("Enter")
+    expect(page.get_by_role("button", name="Promote version 1 of digits")).to_be_visible()
+    page.get_by_role("heading", name="Tidegate").focus()
+    controls = page.evaluate(_CONTROLS)
+    assert {"BUTTON", "INPUT", "SELECT", "DIV"} == set(controls)
+    came = []
+    for _ in controls:
+        page.keyboard.press("Tab")
+        place, outline = page.evaluate(_FOCUSED)
+        assert outline == "solid 3px"
+        came.append(place)
+    assert came == list(range(len(controls)))
 
 
 def test_nothing_of_the_page_comes_from_elsewhere(two_versions: Server) -> None:
@@ -206,19 +245,37 @@ def test_nothing_of_the_page_comes_from_elsewhere(two_versions: Server) -> None:
 
 
 def test_live_figures_need_a_key_and_show_what_it_may_see(two_versions: Server) -> None:
-    def read(*options: str) -> httpx.Response:
-        created = two_versions.command("keys", "create", "reader", *options)
-        headers = {"authorization": f"Bearer {created.stdout.strip()}"}
-        return httpx.get(f"http://{two_versions.http}/admin/v1/live", headers=headers)
+    def create(*options: str) -> str:
+        return two_versions.command("keys", "create", "reader", *options).stdout.strip()
 
-    assert httpx.get(f"http://{two_versions.http}/admin/v1/live").status_code == 401
-    assert read("--scope", "infer").status_code == 403
-    everything = read("--scope", "admin").json()
+    url = f"http://{two_versions.http}/admin/v1/live"
+    assert httpx.get(url).status_code == 401
+    forbidden = httpx.get(url, headers={"authorization": f"Bearer {create('--scope', 'infer')}"})
+    assert forbidden.status_code == 403
+    everything = _live(two_versions, create("--scope", "admin"))
     assert {"digits", "digits_encoded"} <= {model["model"] for model in everything["models"]}
     assert everything["replicas"][0]["address"]
-    less = read("--scope", "read", "--model", "digits").json()
+    reader = create("--scope", "read", "--scope", "infer", "--model", "digits")
+    url = f"http://{two_versions.http}/v1/models/digits/classify"
+    asked = httpx.post(url, content=_PICTURE.read_bytes(), headers={"authorization": f"Bearer {reader}"})
+    assert asked.status_code == 200
+    _poll(lambda: _live(two_versions, reader)["keys"] != [])
+    less = _live(two_versions, reader)
     assert {model["model"] for model in less["models"]} == {"digits", "digits_encoded"}
     assert (less["tenants"], less["replicas"][0]["address"]) == ([], "")
+    assert less["keys"] == [{"key": reader.split("_")[1], "calls": 1, "failed": 0, "images": 1}]
+
+
+def _live(server: Server, key: str) -> Any:
+    return httpx.get(f"http://{server.http}/admin/v1/live", headers={"authorization": f"Bearer {key}"}).json()
+
+
+def _is_accessible(page: Page) -> None:
+    """By axe-core: contrast, names, roles, order of headings, and what else it knows."""
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    unsure = [each for each in found.response["incomplete"] if each["id"] == "color-contrast"]
+    assert unsure == []
 
 
 def _poll(holds: Callable[[], bool]) -> None:
