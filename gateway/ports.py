@@ -362,8 +362,15 @@ class FleetFigures(Protocol):
     def replica_up(self, replica: int, up: bool) -> None:
         """Whether a replica takes calls."""
 
-    def concurrency_limit(self, model: str, limit: float) -> None:
-        """So many calls of a model are worked on at once."""
+    def concurrency_limit(self, model: str, limit: float, moved: str | None = None) -> None:
+        """So many calls of a model are worked on at once.
+
+        Args:
+            moved: Why it is another number than before; None where there was none before.
+        """
+
+    def waiting(self, model: str, calls: int) -> None:
+        """So many calls of a model wait for their turn."""
 
     def traffic_weight(self, model: str, version: str, weight: float) -> None:
         """The share of a model's calls that a version gets, 0 to 1."""

@@ -1,6 +1,7 @@
 """How many calls of a model are worth working on at once, learned from how long they take."""
 
 from collections.abc import Callable
+from enum import StrEnum
 
 from gateway.admission.settings import ConcurrencySettings
 
@@ -10,6 +11,16 @@ _BACK_OFF = 0.9
 _LEAST_GRADIENT = 0.5
 # In place of `probe_s` while nothing is known yet: a first burst is shorter.
 _FIRST_PROBE_S = 5.0
+
+
+class Moved(StrEnum):
+    """Why a limit is another than before."""
+
+    ROOM = "room"
+    SLOWER = "slower"
+    DROPPED = "dropped"
+    PROBE = "probe"
+    PROBED = "probed"
 
 
 class AdaptiveLimit:
@@ -28,6 +39,7 @@ class AdaptiveLimit:
 
     Attributes:
         now: The limit.
+        moved: Why it was last changed.
     """
 
     __slots__ = (
@@ -41,6 +53,7 @@ class AdaptiveLimit:
         "_settings",
         "_took",
         "_yardstick_s",
+        "moved",
         "now",
     )
 
@@ -56,6 +69,7 @@ class AdaptiveLimit:
         self._most = 0
         self._dropped = False
         self.now = settings.initial
+        self.moved = Moved.ROOM
 
     @property
     def typical_s(self) -> float:
@@ -93,14 +107,17 @@ class AdaptiveLimit:
         self._yardstick_s = _median(self._alone)
         self._probing = False
         self._alone.clear()
-        self._set()
+        self._set(Moved.PROBED)
 
     def _learn(self) -> None:
         median, used = _median(self._took), self._most >= self.now * 0.8
         allowed_s = self.typical_s * self._settings.tolerance
+        moved = Moved.ROOM
         if self._dropped:
+            moved = Moved.DROPPED
             self._learned *= _BACK_OFF
         elif allowed_s and median > allowed_s:
+            moved = Moved.SLOWER
             self._learned *= max(_LEAST_GRADIENT, allowed_s / median)
         elif used and allowed_s:
             self._learned += max(1.0, (self._learned / 2) ** 0.5)
@@ -110,10 +127,12 @@ class AdaptiveLimit:
         if self._crowded_since is not None:
             patience_s = _FIRST_PROBE_S if self._yardstick_s is None else self._settings.probe_s
             self._probing = self._probing or self._clock() - self._crowded_since > patience_s
-        self._set()
+        self._set(Moved.PROBE if self._probing else moved)
 
-    def _set(self) -> None:
-        self.now = self._settings.floor if self._probing else int(self._learned)
+    def _set(self, moved: Moved) -> None:
+        limit = self._settings.floor if self._probing else int(self._learned)
+        if limit != self.now:
+            self.now, self.moved = limit, moved
 
 
 def _median(values: list[float]) -> float:

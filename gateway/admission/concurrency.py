@@ -30,17 +30,21 @@ class _Waiter:
 class Gate:
     """One model's limit and queue."""
 
-    __slots__ = ("_arrivals", "_clock", "_settings", "_told", "_waiting", "limit", "under_way")
+    __slots__ = ("_arrivals", "_clock", "_figures", "_model", "_settings", "_waiting", "limit", "under_way")
 
-    def __init__(self, settings: ConcurrencySettings, clock: Callable[[], float], told: Callable[[int], None]) -> None:
+    def __init__(
+        self, model: str, settings: ConcurrencySettings, clock: Callable[[], float], figures: FleetFigures
+    ) -> None:
+        self._model = model
         self._settings = settings
         self._clock = clock
-        self._told = told
+        self._figures = figures
         self._waiting: list[_Waiter] = []
         self._arrivals = 0
         self.limit = AdaptiveLimit(settings, clock)
         self.under_way = 0
-        told(self.limit.now)
+        figures.concurrency_limit(model, self.limit.now)
+        self._tell_waiting()
 
     @property
     def free(self) -> bool:
@@ -66,6 +70,7 @@ class Gate:
         patience_s = min(self._settings.max_wait_s, deadline - now)
         waiter.gives_up = asyncio.get_running_loop().call_later(patience_s, self._refuse, waiter)
         insort(self._waiting, waiter)
+        self._tell_waiting()
         try:
             await waiter.turn
         except asyncio.CancelledError:
@@ -73,6 +78,7 @@ class Gate:
                 self.leave()  # Its turn came in the moment in which it was cancelled.
             elif waiter in self._waiting:
                 self._waiting.remove(waiter)
+                self._tell_waiting()
             raise
         finally:
             waiter.gives_up.cancel()
@@ -85,6 +91,7 @@ class Gate:
         now = self._clock()
         while self._waiting and self.under_way < self.limit.now:
             waiter = self._waiting.pop(0)
+            self._tell_waiting()
             if waiter.turn.done():
                 continue
             if now + self.limit.typical_s > waiter.deadline:
@@ -101,7 +108,7 @@ class Gate:
         elif isinstance(error, Overloaded | DeadlineExceeded):
             self.limit.dropped()
         if self.limit.now != before:
-            self._told(self.limit.now)
+            self._figures.concurrency_limit(self._model, self.limit.now, self.limit.moved)
 
     def _make_room(self, order: int) -> None:
         """Send the last in the queue away where it is of a lower tier."""
@@ -113,7 +120,11 @@ class Gate:
     def _refuse(self, waiter: _Waiter) -> None:
         if not waiter.turn.done():
             self._waiting.remove(waiter)
+            self._tell_waiting()
             waiter.turn.set_exception(_busy("the turn of this call did not come"))
+
+    def _tell_waiting(self) -> None:
+        self._figures.waiting(self._model, len(self._waiting))
 
 
 class Turn:
@@ -172,7 +183,7 @@ class Concurrency:
     def _gate(self, model: str) -> Gate:
         gate = self._gates.get(model)
         if gate is None:
-            gate = Gate(self._settings, self._clock, lambda limit: self._figures.concurrency_limit(model, limit))
+            gate = Gate(model, self._settings, self._clock, self._figures)
             self._gates[model] = gate
         return gate
 

@@ -18,6 +18,8 @@ class PrometheusFleet:
         self._ejections = counter("tidegate_replica_ejections_total", "Times that a replica was put out.", "replica")
         self._up = gauge("tidegate_replica_up", "The replica takes calls from every worker.", "livemin", "replica")
         self._limit = gauge("tidegate_concurrency_limit", "Calls of a model worked on at once.", "livesum", "model")
+        self._moves = counter("tidegate_concurrency_limit_moves_total", "Changes of that limit.", "model", "reason")
+        self._waiting = gauge("tidegate_waiting_calls", "Calls that wait for their turn.", "livesum", "model")
         self._weight = gauge(
             "tidegate_traffic_weight", "Share of a model's calls by policy.", "livemostrecent", "model", "version"
         )
@@ -43,9 +45,15 @@ class PrometheusFleet:
         """Whether a replica takes calls."""
         self._up.labels(str(replica)).set(float(up))
 
-    def concurrency_limit(self, model: str, limit: float) -> None:
+    def concurrency_limit(self, model: str, limit: float, moved: str | None = None) -> None:
         """So many calls of a model are worked on at once."""
         self._limit.labels(model).set(limit)
+        if moved is not None:
+            self._moves.labels(model, moved).inc()
+
+    def waiting(self, model: str, calls: int) -> None:
+        """So many calls of a model wait for their turn."""
+        self._waiting.labels(model).set(calls)
 
     def traffic_weight(self, model: str, version: str, weight: float) -> None:
         """The share of a model's calls that a version gets, 0 to 1."""

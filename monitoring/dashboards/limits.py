@@ -84,10 +84,25 @@ def build() -> Dashboard:
                         PLAIN,
                         Query(f"sum by (model) (tidegate_concurrency_limit{{{_M}}})", "{{model}}"),
                     ),
+                    lines(
+                        "Why the adaptive limit moved",
+                        "room: calls took as long as alone, and it grew. slower: they took longer, go to Latency. dropped: calls ran "
+                        "out of time or Triton's queue was full, runbook TidegateSheds. probe: for a moment few are let in, to measure "
+                        "how long one takes alone; probed: they were.",
+                        PER_SECOND,
+                        Query(f"sum by (reason) ({_rate('tidegate_concurrency_limit_moves_total')})", "{{reason}}"),
+                        stacked=True,
+                    ),
+                    lines(
+                        "Calls that wait for their turn",
+                        "Under the adaptive limit. Never 0: the model has more work than it can do; runbook TidegateSheds.",
+                        PLAIN,
+                        Query(f"sum by (model) (tidegate_waiting_calls{{{_M}}})", "{{model}}"),
+                    ),
                 ],
             ),
             (
-                "Tenants",
+                "Tenants and keys",
                 [
                     lines(
                         "Calls by tenant, the ten with most",
@@ -101,6 +116,13 @@ def build() -> Dashboard:
                         "Images that were answered, a second: what the hardware works for.",
                         PLAIN,
                         Query(f"topk(10, sum by (tenant) ({_rate('tidegate_tenant_images_total', '')}))", "{{tenant}}"),
+                    ),
+                    lines(
+                        "Calls by key, the ten with most",
+                        "_none: tokens, and callers without a key. The console names them; one that crowds out the others: revoke it, "
+                        "or give its tenant a limit, tidegate tenants limit NAME.",
+                        PER_SECOND,
+                        Query(f"topk(10, sum by (key) ({_rate('tidegate_key_calls_total', '')}))", "{{key}}"),
                     ),
                     lines(
                         "Refused by their own limits, by tenant",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.admission.adaptive import AdaptiveLimit
+from gateway.admission.adaptive import AdaptiveLimit, Moved
 from gateway.admission.settings import ConcurrencySettings
 from tests.gateway.fakes import Clock
 
@@ -46,10 +46,15 @@ def test_it_learns_what_alone_means_before_it_grows(clock: Clock) -> None:
     for _ in range(20):
         clock.now += 1.0
         limit.answered(1.0, 16)
-    assert limit.now == 2
+    assert (limit.now, limit.moved) == (2, Moved.PROBE)
     for _ in range(20):
         limit.answered(_SERVICE_S, 1)
     assert limit.typical_s == _SERVICE_S and limit.now > 2
+    assert limit.moved is Moved.PROBED
+    for seconds, moved in ((_SERVICE_S, Moved.ROOM), (3 * _SERVICE_S, Moved.SLOWER)):
+        for _ in range(max(20, limit.now)):
+            limit.answered(seconds, limit.now)
+        assert limit.moved is moved
 
 
 def test_a_server_that_got_slower_is_measured_again_and_not_mistaken_for_overload(clock: Clock) -> None:

@@ -18,7 +18,8 @@ class Stage:
     def __init__(self, **settings: float) -> None:
         loop = asyncio.get_running_loop()
         fixed = {"floor": 1, "initial": 1, "ceiling": 1, "max_wait_s": 5, **settings}
-        self.concurrency = Concurrency(ConcurrencySettings(**fixed), loop.time, Figures())
+        self.figures = Figures()
+        self.concurrency = Concurrency(ConcurrencySettings(**fixed), loop.time, self.figures)
         self.order: list[str] = []
         self.release = asyncio.Event()
 
@@ -105,6 +106,30 @@ async def test_a_call_cancelled_in_the_moment_of_its_turn_gives_it_back() -> Non
     await asyncio.gather(*tasks, return_exceptions=True)
     assert "a" not in stage.order and "b" in stage.order
     assert gate.under_way == 0
+
+
+async def test_who_waits_is_counted_until_its_turn_its_end_or_its_refusal() -> None:
+    stage = Stage(max_wait_s=0.02)
+    calls = (("a", Tier.HIGH, 5), ("b", Tier.HIGH, 5), ("c", Tier.HIGH, 5))
+    tasks = await stage.waiting(*calls)
+    tasks[3].cancel()
+    await asyncio.sleep(0)
+    assert stage.figures.now_waiting == {"digits": 2}
+    with pytest.raises(Overloaded):
+        await tasks[1]
+    stage.release.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (stage.figures.now_waiting, stage.figures.most_waiting) == ({"digits": 0}, {"digits": 3})
+
+
+async def test_the_limit_is_told_with_why_it_moved() -> None:
+    stage = Stage(floor=1, initial=8, ceiling=16)
+    gate = stage.concurrency._gate("digits")
+    assert (stage.figures.limits, stage.figures.moves) == ({"digits": 8}, [])
+    for _ in range(20):
+        gate.learn(1.0, 8, Overloaded("full"))
+        gate.learn(1.0, 8, None)
+    assert (stage.figures.limits, stage.figures.moves) == ({"digits": 7}, ["dropped"])
 
 
 async def test_each_model_has_a_limit_of_its_own() -> None:

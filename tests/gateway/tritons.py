@@ -115,6 +115,9 @@ class Figures:
         self.ejections: list[int] = []
         self.up: dict[int, bool] = {}
         self.limits: dict[str, float] = {}
+        self.moves: list[str] = []
+        self.most_waiting: dict[str, int] = {}
+        self.now_waiting: dict[str, int] = {}
         self.weights: dict[tuple[str, str], float] = {}
         self.disagreements: list[str] = []
         self.rollbacks: list[tuple[str, str]] = []
@@ -131,8 +134,14 @@ class Figures:
     def replica_up(self, replica: int, up: bool) -> None:
         self.up[replica] = up
 
-    def concurrency_limit(self, model: str, limit: float) -> None:
+    def concurrency_limit(self, model: str, limit: float, moved: str | None = None) -> None:
         self.limits[model] = limit
+        if moved is not None:
+            self.moves.append(moved)
+
+    def waiting(self, model: str, calls: int) -> None:
+        self.now_waiting[model] = calls
+        self.most_waiting[model] = max(calls, self.most_waiting.get(model, 0))
 
     def traffic_weight(self, model: str, version: str, weight: float) -> None:
         self.weights[model, version] = weight
