@@ -17,7 +17,28 @@ Add = Callable[[float], None]
 def adding(instrument: Counter | Gauge) -> Add:
     """What adds to a counter or gauge without labels, or with all of them given."""
     value = instrument._value
-    return _Number(value).add if value._multiprocess else instrument.inc
+    if not value._multiprocess:
+        return instrument.inc
+    numbers, place = _numbers_of(value), _place(value)
+
+    def add(amount: float) -> None:
+        numbers[place] += amount
+
+    return add
+
+
+def adding_each(*counters: Counter) -> Add:
+    """What adds the same to each of several counters, likewise."""
+    values = [counter._value for counter in counters]
+    if not values[0]._multiprocess:
+        return _instead(counters)
+    numbers, places = _numbers_of(values[0]), tuple(map(_place, values))  # Counters are in one file.
+
+    def add(amount: float) -> None:
+        for place in places:
+            numbers[place] += amount
+
+    return add
 
 
 def observing(histogram: Histogram, bounds: Sequence[float]) -> Add:
@@ -26,34 +47,25 @@ def observing(histogram: Histogram, bounds: Sequence[float]) -> Add:
     Args:
         bounds: The upper ones of its buckets, without infinity.
     """
-    return _Buckets(histogram, bounds).observe if histogram._sum._multiprocess else histogram.observe
+    if not histogram._sum._multiprocess:
+        return histogram.observe
+    # Of the last bucket: where the file grows in between, the library maps it anew, and more of it.
+    numbers, total = _numbers_of(histogram._buckets[-1]), _place(histogram._sum)
+    buckets = tuple(map(_place, histogram._buckets))
+
+    def observe(amount: float) -> None:
+        numbers[total] += amount
+        numbers[buckets[bisect_left(bounds, amount)]] += 1.0  # One on a bound belongs to the bucket below it.
+
+    return observe
 
 
-class _Number:
-    __slots__ = ("_at", "_numbers")
+def _instead(counters: Sequence[Counter]) -> Add:
+    def add(amount: float) -> None:
+        for counter in counters:
+            counter.inc(amount)
 
-    def __init__(self, value: Any) -> None:
-        self._numbers = _numbers_of(value)
-        self._at = _place(value)
-
-    def add(self, amount: float) -> None:
-        self._numbers[self._at] += amount
-
-
-class _Buckets:
-    __slots__ = ("_bounds", "_buckets", "_numbers", "_sum")
-
-    def __init__(self, histogram: Histogram, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        # All of them: where the file grows in between, the library maps it anew, and more of it.
-        self._numbers = _numbers_of(histogram._buckets[-1])
-        self._sum = _place(histogram._sum)
-        self._buckets = [_place(bucket) for bucket in histogram._buckets]
-
-    def observe(self, amount: float) -> None:
-        """An amount on a bound belongs to the bucket below it."""
-        self._numbers[self._sum] += amount
-        self._numbers[self._buckets[bisect_left(self._bounds, amount)]] += 1.0
+    return add
 
 
 def _numbers_of(value: Any) -> "memoryview[float]":

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gateway.call import CacheStatus, Headers, no_headers
 from gateway.errors import LimitExceeded, Overloaded
-from gateway.metrics.cells import Add, adding, observing
+from gateway.metrics.cells import Add, adding, adding_each, observing
 from gateway.metrics.native import NativeDurations
 from gateway.metrics.observation import OK, CallObservation, outcome_of
 from gateway.metrics.settings import MetricsSettings
@@ -111,17 +111,23 @@ class PrometheusMetrics:
         """Forgets the others when they are many: models come and go."""
         if len(self._series) >= _MAX_SERIES:
             self._series.clear()
-        images = (self._by_model.images(model), self._by_tenant.images(tenant), self._by_key.images(key))
         return _Series(
             stages=self._by_outcome.stages(model, version, outcome),
             total=self._native.of(model, version, outcome),
-            once=(
-                *self._by_model.once(model, cache),
-                self._by_tenant.calls(tenant, outcome),
-                self._by_key.calls(key, outcome),
+            once=adding_each(
+                self._by_model.cache.labels(model, cache.value),
+                self._by_tenant.calls.labels(tenant, outcome),
+                self._by_key.calls.labels(key, outcome),
             ),
             sizes=self._by_model.sizes(model),
-            images=images if outcome == OK else (),
+            images=self._images(model, tenant, key) if outcome == OK else None,
+        )
+
+    def _images(self, model: str, tenant: str, key: str) -> Add:
+        return adding_each(
+            self._by_model.images.labels(model),
+            self._by_tenant.images.labels(tenant),
+            self._by_key.images.labels(key),
         )
 
     def _count_refusal(self, model: str, error: BaseException) -> None:
@@ -192,13 +198,13 @@ class _ByModel:
     """What the cache did, images, and bytes in and out."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._cache = Counter(
+        self.cache = Counter(
             "tidegate_cache_requests_total",
             "Inference calls by what the response cache did.",
             ("model", "status"),
             registry=registry,
         )
-        self._images = Counter(
+        self.images = Counter(
             "tidegate_images_total", "Images in calls that were answered.", ("model",), registry=registry
         )
         self._request_bytes = Counter(
@@ -211,40 +217,24 @@ class _ByModel:
             "tidegate_response_bytes_total", "Bytes of serialized answers.", ("model",), registry=registry
         )
 
-    def once(self, model: str, cache: CacheStatus) -> tuple[Add]:
-        """What counts each call."""
-        return (adding(self._cache.labels(model, cache.value)),)
-
     def sizes(self, model: str) -> tuple[Add, Add]:
         """What counts the bytes of requests, and of answers."""
         return adding(self._request_bytes.labels(model)), adding(self._response_bytes.labels(model))
-
-    def images(self, model: str) -> Add:
-        """What counts the images of answered calls."""
-        return adding(self._images.labels(model))
 
 
 class _ByCaller:
     """What tenants use, or keys."""
 
     def __init__(self, registry: CollectorRegistry, caller: str) -> None:
-        self._calls = Counter(
+        self.calls = Counter(
             f"tidegate_{caller}_calls_total", f"Inference calls of a {caller}.", (caller, "outcome"), registry=registry
         )
-        self._images = Counter(
+        self.images = Counter(
             f"tidegate_{caller}_images_total",
             f"Images in a {caller}'s calls that were answered.",
             (caller,),
             registry=registry,
         )
-
-    def calls(self, label: str, outcome: str) -> Add:
-        """What counts the calls of a caller."""
-        return adding(self._calls.labels(label, outcome))
-
-    def images(self, label: str) -> Add:
-        """What counts the images of its answered calls."""
-        return adding(self._images.labels(label))
 
 
 class _Labels(dict[str | None, str]):
@@ -285,16 +275,16 @@ class _Series:
     Attributes:
         stages: The time of each stage, by its name.
         total: That of the whole call once more, in the native histogram.
-        once: Calls.
+        once: Calls, by what the cache did and by caller.
         sizes: Bytes of requests, and of answers.
-        images: Images; empty where the calls were not answered.
+        images: Images; None where the calls were not answered.
     """
 
     stages: _Stages
     total: Add
-    once: tuple[Add, ...]
+    once: Add
     sizes: tuple[Add, Add]
-    images: tuple[Add, ...]
+    images: Add | None
 
     def record(self, observation: CallObservation, ended: float) -> None:
         """Add a call."""
@@ -306,13 +296,12 @@ class _Series:
         seconds = ended - observation.started
         stages[TOTAL](seconds)
         self.total(seconds)
-        for add in self.once:
-            add(1)
+        self.once(1)
         if observation.request_bytes:
             self.sizes[0](observation.request_bytes)
             self.sizes[1](observation.response_bytes)
-            for add in self.images:
-                add(observation.images)
+            if self.images is not None:
+                self.images(observation.images)
 
 
 def _live(registry: CollectorRegistry, name: str, documentation: str) -> Gauge:
