@@ -29,7 +29,7 @@ RECORDED = {
     **dict.fromkeys(("nv_gpu_utilization", "nv_gpu_memory_used_bytes", "nv_gpu_memory_total_bytes"), "there is no GPU"),
     **dict.fromkeys(("nv_gpu_power_usage", "nv_gpu_power_limit"), "there is no GPU"),
     **dict.fromkeys(("tidegate_retries_total", "tidegate_hedges_total"), "no replica fails or is slow"),
-    **dict.fromkeys(("tidegate_replica_ejections_total", "tidegate_replica_up"), "there is one replica"),
+    "tidegate_replica_ejections_total": "there is one replica",
     "tidegate_concurrency_limit_moves_total": "the load is too short to move the limit",
     **dict.fromkeys(
         ("tidegate_traffic_weight", "tidegate_shadow_disagreements_total", "tidegate_canary_rollbacks_total"),
