@@ -81,6 +81,7 @@ class InferenceService:
             body = await call.read_body()
             observation.stage("read")
             header = wire.read_header(body)
+            wire.refuse_regions(body)
             route = self._route(header, identity, call)
             check_model(identity, route.model)
             images = wire.count_images(body, header) if route.batches else 1

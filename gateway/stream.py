@@ -181,6 +181,7 @@ class _Requests:
                 observation = held.enter_context(self._stages.metrics.observe())
                 observation.called_by(self._identity)
                 header = wire.read_header(body)
+                wire.refuse_regions(body)
                 held.enter_context(self._stages.admission.admit())
                 sequence = sequence_of(header)
                 name = None if sequence is None else sequence.name

@@ -14,12 +14,17 @@ from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest
 from gateway.errors import InvalidArgument
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-_MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _INPUTS = 1, 2, 3, 4, 5
+_MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS = 1, 2, 3, 4, 5, 6
 _SHAPE = 3
 _ERROR_MESSAGE, _INFER_RESPONSE = 1, 2
 _MAX_FIELD_NUMBER = (1 << 29) - 1
 _ID_TAG = bytes([_ID << 3 | _LENGTH])
 _VERSION_TAG = bytes([_MODEL_VERSION << 3 | _LENGTH])
+_REGION = "shared_memory_region"
+_REGION_KEY = _REGION.encode()
+# A message up to this size is searched in less time than its fields are walked in.
+_SEARCHED_BYTES = 4_096
+_TENSORS = {_INPUTS: ModelInferRequest.InferInputTensor, _OUTPUTS: ModelInferRequest.InferRequestedOutputTensor}
 
 # Put before the version of a stream's request. Triton gives the number of the version in a response of the model, and
 # repeats the request's own text in one that says only that there are no more: so the two are told apart.
@@ -74,6 +79,25 @@ def read_header(body: bytes) -> InferHeader:
     except (UnicodeDecodeError, DecodeError) as error:
         raise InvalidArgument("model_name, model_version, id or parameters is not what the protocol says") from error
     return InferHeader(model, version, request_id, dict(parsed), tuple(id_spans), first_input)
+
+
+def refuse_regions(body: bytes) -> None:
+    """Regions of shared memory are the server's own: what is in them, or would be written to them, is no caller's.
+
+    Raises:
+        InvalidArgument: An input or output of a ModelInferRequest names one, or is not what the protocol says.
+    """
+    if len(body) <= _SEARCHED_BYTES and _REGION_KEY not in body:
+        return
+    for number, _, content, stop in _fields(body):
+        # The key is found in every encoding that has it; text and tensors may hold the same bytes.
+        if number in _TENSORS and body.find(_REGION_KEY, content, stop) >= 0:
+            try:
+                tensor = _TENSORS[number].FromString(body[content:stop])
+            except DecodeError as error:
+                raise InvalidArgument("an input or output is not what the protocol says") from error
+            if _REGION in tensor.parameters:
+                raise InvalidArgument("shared memory is not reachable through this server")
 
 
 def count_images(body: bytes, header: InferHeader) -> int:

@@ -1,5 +1,6 @@
 """Bad callers and bad requests: a clear error each, and the server goes on."""
 
+import queue
 import socket
 import time
 
@@ -132,6 +133,30 @@ def test_what_belongs_to_the_operator_is_refused_with_a_reason(server: Server) -
             with pytest.raises(InferenceServerException) as error:
                 refused()  # type: ignore[no-untyped-call]  # The client is untyped.
             assert _status(error) == "UNIMPLEMENTED"
+
+
+def test_a_region_of_shared_memory_cannot_be_named_in_a_call(server: Server) -> None:
+    refused = "shared memory is not reachable through this server"
+    (tensor,) = images_input(_BLANK)
+    tensor.set_shared_memory("region", _BLANK.nbytes)
+    output = triton.InferRequestedOutput("scores")
+    output.set_shared_memory("region", 40)
+    for inputs, outputs in (([tensor], None), (images_input(_BLANK), [output])):
+        with triton.InferenceServerClient(server.grpc) as client:
+            with pytest.raises(InferenceServerException) as error:
+                client.infer("digits", inputs, outputs=outputs, headers=server.headers)
+            assert (_status(error), error.value.message()) == ("INVALID_ARGUMENT", refused)
+            told: queue.Queue[InferenceServerException] = queue.Queue()
+            client.start_stream(lambda result, error: told.put(error), headers=server.headers)
+            client.async_stream_infer("digits", inputs, outputs=outputs)
+            assert told.get(timeout=10).message() == refused
+            client.stop_stream()
+    region = {"shared_memory_region": "region", "shared_memory_byte_size": 3_072}
+    described = {"name": "images", "datatype": "UINT8", "shape": [1, 32, 32, 3], "parameters": region}
+    wanted = {"name": "scores", "parameters": region}
+    for body in ({"inputs": [described | {"data": [0] * 3_072}]}, {"inputs": [], "outputs": [wanted]}):
+        reply = httpx.post(f"http://{server.http}/v2/models/digits/infer", headers=server.headers, json=body)
+        assert (reply.status_code, reply.json()["error"]) == (400, refused)
 
 
 def test_a_load_with_overrides_is_refused(server: Server) -> None:

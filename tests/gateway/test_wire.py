@@ -89,3 +89,37 @@ def test_with_timeout_adds_tritons_parameter() -> None:
 def test_what_is_not_a_request_is_refused(body: bytes, words: str) -> None:
     with pytest.raises(InvalidArgument, match=words):
         wire.read_header(body)
+
+
+def _naming(field: str, parameter: str = "shared_memory_region", text: str = "") -> bytes:
+    request = _request()
+    getattr(request, field)[0].parameters[parameter].string_param = text or "any"
+    return bytes(request.SerializeToString())
+
+
+@pytest.mark.parametrize("size", [0, 10_000])
+@pytest.mark.parametrize("field", ["inputs", "outputs"])
+def test_a_region_of_shared_memory_cannot_be_named(field: str, size: int) -> None:
+    body = _naming(field) + ModelInferRequest(raw_input_contents=[bytes(size)]).SerializeToString()
+    with pytest.raises(InvalidArgument, match="not reachable"):
+        wire.refuse_regions(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _request().SerializeToString(),
+        _naming("inputs", "shared_memory_offset"),
+        _naming("inputs", "own", "shared_memory_region"),
+        _request("shared_memory_region").SerializeToString(),
+        ModelInferRequest(raw_input_contents=[b"shared_memory_region"]).SerializeToString(),
+        ModelInferRequest(raw_input_contents=[b"shared_memory_region" * 1_000]).SerializeToString(),
+    ],
+)
+def test_what_only_looks_like_a_region_is_let_through(body: bytes) -> None:
+    wire.refuse_regions(body)
+
+
+def test_an_input_that_cannot_be_read_is_refused_where_it_may_name_a_region() -> None:
+    with pytest.raises(InvalidArgument, match="not what the protocol says"):
+        wire.refuse_regions(b"\x2a\x16\x0a\x7fshared_memory_region")
