@@ -14,6 +14,8 @@ from gateway.ports import FleetFigures
 
 _ORDER = {Tier.HIGH: 0, Tier.STANDARD: 1, Tier.LOW: 2}
 _UNKNOWN = "unknown"
+# Of the longest wait, where more comes than is answered.
+_LEAST_PATIENCE = 0.1
 
 
 @dataclass(order=True, slots=True)
@@ -30,7 +32,7 @@ class _Waiter:
 class Gate:
     """One model's limit and queue."""
 
-    __slots__ = ("_arrivals", "_clock", "_settings", "_told", "_waiting", "limit", "under_way")
+    __slots__ = ("_arrivals", "_behind", "_clock", "_settings", "_told", "_waiting", "limit", "under_way")
 
     def __init__(self, settings: ConcurrencySettings, clock: Callable[[], float], told: Callable[[int], None]) -> None:
         self._settings = settings
@@ -38,6 +40,7 @@ class Gate:
         self._told = told
         self._waiting: list[_Waiter] = []
         self._arrivals = 0
+        self._behind = False
         self.limit = AdaptiveLimit(settings, clock)
         self.under_way = 0
         told(self.limit.now)
@@ -61,9 +64,11 @@ class Gate:
             raise _busy(f"an answer would take about {needed_s:.3g} s")
         if len(self._waiting) >= self._settings.max_queued:
             self._make_room(order)
+        if not self._waiting:
+            self._behind = False
         self._arrivals += 1
         waiter = _Waiter(order, deadline, self._arrivals, asyncio.get_running_loop().create_future())
-        patience_s = min(self._settings.max_wait_s, deadline - now)
+        patience_s = min(self._patience_s(tier), deadline - now)
         waiter.gives_up = asyncio.get_running_loop().call_later(patience_s, self._refuse, waiter)
         insort(self._waiting, waiter)
         try:
@@ -103,6 +108,18 @@ class Gate:
         if self.limit.now != before:
             self._told(self.limit.now)
 
+    def _patience_s(self, tier: Tier) -> float:
+        """How long to wait for a turn.
+
+        Where the turn of one did not come and the queue was never empty since, more comes than is answered, and who is
+        answered would be who waited longest. There a wait is cut to what one call takes: as many are answered, and sooner,
+        and the rest is refused sooner. Those of the best tier are not what is too much.
+        """
+        longest_s = self._settings.max_wait_s
+        if tier is Tier.HIGH or not self._behind:
+            return longest_s
+        return min(longest_s, max(self.limit.typical_s, longest_s * _LEAST_PATIENCE))
+
     def _make_room(self, order: int) -> None:
         """Send the last in the queue away where it is of a lower tier."""
         last = self._waiting[-1]
@@ -112,6 +129,7 @@ class Gate:
 
     def _refuse(self, waiter: _Waiter) -> None:
         if not waiter.turn.done():
+            self._behind = self._behind or self._clock() < waiter.deadline
             self._waiting.remove(waiter)
             waiter.turn.set_exception(_busy("the turn of this call did not come"))
 
