@@ -135,17 +135,18 @@ class Gate:
 
 
 class Turn:
-    """A call's place among those worked on, for the length of the block."""
+    """A call's place among those worked on, for the length of the block, or until it is given back."""
 
-    __slots__ = ("_clock", "_deadline", "_gate", "_started", "_tier", "_under_way")
+    __slots__ = ("_clock", "_deadline", "_gate", "_given_back", "_started", "_tier", "_under_way")
 
     def __init__(self, gate: Gate, clock: Callable[[], float], tier: Tier, deadline: float) -> None:
         self._gate = gate
         self._clock = clock
         self._tier = tier
         self._deadline = deadline
+        self._given_back = False
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> Callable[[], None]:
         gate = self._gate
         if gate.free:
             gate.under_way += 1
@@ -153,13 +154,22 @@ class Turn:
             await gate.wait(self._tier, self._deadline)
         self._under_way = gate.under_way
         self._started = self._clock()
+        return self._give_back
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._given_back:
+            return
         gate = self._gate
         gate.learn(self._clock() - self._started, max(self._under_way, gate.under_way), error)
         gate.leave()
+
+    def _give_back(self) -> None:
+        """Nothing is learned: how long the call takes is not the model's doing."""
+        if not self._given_back:
+            self._given_back = True
+            self._gate.leave()
 
 
 class Concurrency:

@@ -137,6 +137,17 @@ async def test_a_call_cancelled_in_the_moment_of_its_turn_gives_it_back() -> Non
     assert gate.under_way == 0
 
 
+async def test_a_turn_that_is_given_back_is_anothers_and_teaches_nothing() -> None:
+    stage = Stage()
+    gate = stage.concurrency._gate("digits")
+    async with stage.concurrency.turn("digits", Tier.LOW, soon()) as give_back:
+        assert not stage.concurrency.is_free("digits")
+        give_back()
+        give_back()
+        assert stage.concurrency.is_free("digits")
+    assert (gate.under_way, gate.limit._took) == (0, [])
+
+
 async def test_each_model_has_a_limit_of_its_own() -> None:
     stage = Stage()
     tasks = await stage.waiting()
