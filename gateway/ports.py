@@ -73,6 +73,7 @@ class Route:
         shared: Equal requests of different tenants may be given one answer.
         digest: Of what is known of the model beside its name and version, where it is cacheable.
         watch: What is to be noted of the answer; None where nothing is.
+        decoupled: The model answers a request as often as it likes.
     """
 
     model: str
@@ -83,6 +84,7 @@ class Route:
     shared: bool = False
     digest: bytes = b""
     watch: Watch | None = None
+    decoupled: bool = False
 
 
 class Router(Protocol):
@@ -298,8 +300,8 @@ class Audit(Protocol):
 class Concurrency(Protocol):
     """How many calls of a model are worked on at once."""
 
-    def turn(self, model: str | None, tier: Tier, deadline: float) -> AbstractAsyncContextManager[None]:
-        """A place among them, for the length of the block.
+    def turn(self, model: str | None, tier: Tier, deadline: float) -> AbstractAsyncContextManager[Callable[[], None]]:
+        """A place among them, for the length of the block; what it gives, called, gives the place back before.
 
         Args:
             model: None where it is not known to be served.
@@ -320,6 +322,9 @@ class Rollouts(Protocol):
 
     def failed(self, route: Route, error: GatewayError, seconds: float) -> None:
         """A version did not."""
+
+    def streamed(self, route: Route, error: GatewayError | None) -> None:
+        """A version was done with a request of a stream; how long that took is its caller's doing too."""
 
 
 class Observation(Protocol):

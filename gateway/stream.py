@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -15,16 +16,22 @@ from gateway.errors import DeadlineExceeded, GatewayError, InvalidArgument, Unav
 from gateway.ports import (
     Admission,
     Authenticator,
+    Concurrency,
     Limiter,
     Metrics,
     Observation,
     Places,
+    Rollouts,
+    Route,
     Router,
     StreamAnswer,
     StreamUpstream,
     UpstreamStream,
 )
 from gateway.service import prepared, sequence_of
+
+# A caller that lets an answer wait for longer is not waited for by others.
+_SLOW_CALLER_S = 0.1
 
 
 class StreamService:
@@ -43,7 +50,9 @@ class StreamService:
         admission: Admission,
         limiter: Limiter,
         router: Router,
+        concurrency: Concurrency,
         upstream: StreamUpstream,
+        rollouts: Rollouts,
         metrics: Metrics,
         max_in_flight: int,
     ) -> None:
@@ -52,7 +61,9 @@ class StreamService:
         self._admission = admission
         self._limiter = limiter
         self._router = router
+        self._concurrency = concurrency
         self._upstream = upstream
+        self._rollouts = rollouts
         self._metrics = metrics
         self._max_in_flight = max_in_flight
 
@@ -73,13 +84,14 @@ class StreamService:
                 raise DeadlineExceeded("the stream's deadline passed") from error
 
     async def _relay(self, call: StreamCall, identity: Identity, upstream: UpstreamStream) -> None:
-        stages = _Stages(self._admission, self._limiter, self._router, self._metrics)
+        stages = _Stages(self._admission, self._limiter, self._router, self._concurrency, self._rollouts, self._metrics)
         requests = _Requests(stages, identity, call, self._max_in_flight)
         sending = asyncio.Lock()
 
         async def send(response: bytes, error: GatewayError | None) -> None:
             async with sending:
-                await call.send(response, error)
+                with requests.taken():
+                    await call.send(response, error)
 
         async def ask() -> None:
             while (body := await requests.next(call)) is not None:
@@ -93,10 +105,11 @@ class StreamService:
 
         async def answer() -> None:
             async for response in upstream.answers():
-                if (shown := requests.answered(response)) is not None:
-                    await send(*shown)
+                shown = requests.answered(response)
                 if response.final:
                     await requests.end(response)
+                if shown is not None:
+                    await send(*shown)
 
         async with requests:
             asking, answering = asyncio.create_task(ask()), asyncio.create_task(answer())
@@ -119,6 +132,8 @@ class _Stages:
     admission: Admission
     limiter: Limiter
     router: Router
+    concurrency: Concurrency
+    rollouts: Rollouts
     metrics: Metrics
 
 
@@ -130,15 +145,17 @@ class _Request:
         version: As the caller named it.
         wants_final: The caller asked for the empty response that says there are no more.
         observation: Its figures.
-        held: What is given back when it is answered: its place, and its measurement.
+        held: What is given back when it is answered: its places, and its measurement.
+        give_turn_back: Its place among the model's calls, before that.
         error: What it was told went wrong.
     """
 
-    model: str
+    route: Route
     version: str
     wants_final: bool
     observation: Observation
     held: AsyncExitStack
+    give_turn_back: Callable[[], None]
     error: GatewayError | None = None
 
 
@@ -151,6 +168,8 @@ class _Requests:
         self._deadline = call.deadline
         self._headers = call.headers
         self._room = asyncio.Semaphore(max_in_flight)
+        self._takes_answers = asyncio.Event()
+        self._takes_answers.set()
         self._open: dict[str, deque[_Request]] = {}
 
     async def __aenter__(self) -> None: ...
@@ -168,7 +187,19 @@ class _Requests:
     async def next(self, call: StreamCall) -> bytes | None:
         """Wait for room, then for the caller."""
         await self._room.acquire()
+        await self._takes_answers.wait()
         return await call.receive()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """While the caller takes an answer. Where that takes it long, its requests have no turns, and it gets no more of them:
+        those are for the time that the model needs, and others wait for them."""
+        slow = asyncio.get_running_loop().call_later(_SLOW_CALLER_S, self._give_turns_back)
+        try:
+            yield
+        finally:
+            slow.cancel()
+            self._takes_answers.set()
 
     async def begin(self, body: bytes) -> bytes:
         """Admit a request, and give the one to send: the stages of a call, less the caller's identity and the cache.
@@ -193,11 +224,12 @@ class _Requests:
                 if route.version:
                     observation.answered_by(route.model, route.version)
                 await held.enter_async_context(self._stages.limiter.admit(self._identity, images, self._deadline))
+                give_turn_back = await self._turn(route, held)
                 marked = replace(route, version=wire.REPEATED + route.version) if route.version else route
                 body = prepared(body, header, marked, self._deadline)
                 asked = header.parameters.get(wire.EMPTY_FINAL_RESPONSE)
                 wants_final = asked is not None and asked.bool_param
-                request = _Request(route.model, header.version, wants_final, observation, held.pop_all())
+                request = _Request(route, header.version, wants_final, observation, held.pop_all(), give_turn_back)
         except GatewayError:
             self._room.release()
             raise
@@ -233,17 +265,42 @@ class _Requests:
             del self._open[response.request_id]
         self._room.release()
         error = request.error
+        self._stages.rollouts.streamed(request.route, error)
         await request.held.__aexit__(None if error is None else type(error), error, None)
+
+    async def _turn(self, route: Route, held: AsyncExitStack) -> Callable[[], None]:
+        """Wait until it is the request's turn; what gives that back before the request is answered.
+
+        One of a decoupled model waits for none: how long it takes says how much there is to say, and not how busy the model
+        is.
+        """
+        if route.decoupled:
+            return _nothing
+        model = route.model if route.version else None
+        turn = self._stages.concurrency.turn(model, self._identity.tier, self._deadline)
+        give_back = await held.enter_async_context(turn)
+        if not self._takes_answers.is_set():
+            give_back()
+        return give_back
+
+    def _give_turns_back(self) -> None:
+        self._takes_answers.clear()
+        for requests in self._open.values():
+            for request in requests:
+                request.give_turn_back()
 
     def _oldest(self, response: StreamAnswer) -> _Request | None:
         requests = self._open.get(response.request_id)
         return requests[0] if requests else None
 
     def _explained(self, error: GatewayError, request: _Request | None) -> GatewayError:
-        expected = self._stages.router.explain(request.model) if request is not None else None
+        expected = self._stages.router.explain(request.route.model) if request is not None else None
         if expected is None or not isinstance(error, InvalidArgument):
             return error
         return InvalidArgument(f"{error.message}; {expected}")
+
+
+def _nothing() -> None: ...
 
 
 def _shown(response: StreamAnswer, request: _Request | None) -> ModelStreamInferResponse:

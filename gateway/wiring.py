@@ -107,7 +107,9 @@ class Gateway:
             admission=admission,
             limiter=limiter,
             router=router,
+            concurrency=concurrency,
             upstream=upstream,
+            rollouts=rollouts,
             metrics=metrics,
             max_in_flight=settings.limits.max_stream_in_flight,
         )

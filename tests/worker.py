@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,18 +30,19 @@ class Worker:
 
 
 @contextmanager
-def worker(state_dir: Path, /, **settings: str) -> Iterator[Worker]:
+def worker(state_dir: Path, /, *, within: Sequence[str] = (), **settings: str) -> Iterator[Worker]:
     """One that lets every caller in; see `workers`."""
-    with workers(state_dir, 1, **settings) as started:
+    with workers(state_dir, 1, within=within, **settings) as started:
         yield started
 
 
 @contextmanager
-def workers(state_dir: Path, count: int, /, **settings: str) -> Iterator[Worker]:
+def workers(state_dir: Path, count: int, /, *, within: Sequence[str] = (), **settings: str) -> Iterator[Worker]:
     """Start workers that share their ports, and yield when they serve, whether or not a Triton does.
 
     Args:
         count: How many; what is yielded has the first one's process.
+        within: A command that becomes the one that is given to it.
         settings: `TIDEGATE_…` variables, less the prefix.
     """
     upgrade(settings.get("DATABASE__URL", f"sqlite+aiosqlite:///{state_dir / 'tidegate.db'}"))
@@ -52,7 +53,7 @@ def workers(state_dir: Path, count: int, /, **settings: str) -> Iterator[Worker]
         log = stack.enter_context((state_dir / "log").open("wb"))
         processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "tidegate", "gateway"],
+                [*within, sys.executable, "-m", "tidegate", "gateway"],
                 env={
                     **os.environ,
                     **{f"TIDEGATE_{name}": str(value) for name, value in variables.items()},

@@ -14,6 +14,8 @@ from gateway.ports import FleetFigures
 
 _ORDER = {Tier.HIGH: 0, Tier.STANDARD: 1, Tier.LOW: 2}
 _UNKNOWN = "unknown"
+# Of the longest wait, where more comes than is answered.
+_LEAST_PATIENCE = 0.1
 
 
 @dataclass(order=True, slots=True)
@@ -30,7 +32,17 @@ class _Waiter:
 class Gate:
     """One model's limit and queue."""
 
-    __slots__ = ("_arrivals", "_clock", "_figures", "_model", "_settings", "_waiting", "limit", "under_way")
+    __slots__ = (
+        "_arrivals",
+        "_behind",
+        "_clock",
+        "_figures",
+        "_model",
+        "_settings",
+        "_waiting",
+        "limit",
+        "under_way",
+    )
 
     def __init__(
         self, model: str, settings: ConcurrencySettings, clock: Callable[[], float], figures: FleetFigures
@@ -41,6 +53,7 @@ class Gate:
         self._figures = figures
         self._waiting: list[_Waiter] = []
         self._arrivals = 0
+        self._behind = False
         self.limit = AdaptiveLimit(settings, clock)
         self.under_way = 0
         figures.concurrency_limit(model, self.limit.now)
@@ -65,9 +78,11 @@ class Gate:
             raise _busy(f"an answer would take about {needed_s:.3g} s")
         if len(self._waiting) >= self._settings.max_queued:
             self._make_room(order)
+        if not self._waiting:
+            self._behind = False
         self._arrivals += 1
         waiter = _Waiter(order, deadline, self._arrivals, asyncio.get_running_loop().create_future())
-        patience_s = min(self._settings.max_wait_s, deadline - now)
+        patience_s = min(self._patience_s(tier), deadline - now)
         waiter.gives_up = asyncio.get_running_loop().call_later(patience_s, self._refuse, waiter)
         insort(self._waiting, waiter)
         self._tell_waiting()
@@ -110,6 +125,18 @@ class Gate:
         if self.limit.now != before:
             self._figures.concurrency_limit(self._model, self.limit.now, self.limit.moved)
 
+    def _patience_s(self, tier: Tier) -> float:
+        """How long to wait for a turn.
+
+        Where the turn of one did not come and the queue was never empty since, more comes than is answered, and who is
+        answered would be who waited longest. There a wait is cut to what one call takes: as many are answered, and sooner,
+        and the rest is refused sooner. Those of the best tier are not what is too much.
+        """
+        longest_s = self._settings.max_wait_s
+        if tier is Tier.HIGH or not self._behind:
+            return longest_s
+        return min(longest_s, max(self.limit.typical_s, longest_s * _LEAST_PATIENCE))
+
     def _make_room(self, order: int) -> None:
         """Send the last in the queue away where it is of a lower tier."""
         last = self._waiting[-1]
@@ -119,6 +146,7 @@ class Gate:
 
     def _refuse(self, waiter: _Waiter) -> None:
         if not waiter.turn.done():
+            self._behind = self._behind or self._clock() < waiter.deadline
             self._waiting.remove(waiter)
             self._tell_waiting()
             waiter.turn.set_exception(_busy("the turn of this call did not come"))
@@ -128,17 +156,18 @@ class Gate:
 
 
 class Turn:
-    """A call's place among those worked on, for the length of the block."""
+    """A call's place among those worked on, for the length of the block, or until it is given back."""
 
-    __slots__ = ("_clock", "_deadline", "_gate", "_started", "_tier", "_under_way")
+    __slots__ = ("_clock", "_deadline", "_gate", "_given_back", "_started", "_tier", "_under_way")
 
     def __init__(self, gate: Gate, clock: Callable[[], float], tier: Tier, deadline: float) -> None:
         self._gate = gate
         self._clock = clock
         self._tier = tier
         self._deadline = deadline
+        self._given_back = False
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> Callable[[], None]:
         gate = self._gate
         if gate.free:
             gate.under_way += 1
@@ -146,13 +175,22 @@ class Turn:
             await gate.wait(self._tier, self._deadline)
         self._under_way = gate.under_way
         self._started = self._clock()
+        return self._give_back
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._given_back:
+            return
         gate = self._gate
         gate.learn(self._clock() - self._started, max(self._under_way, gate.under_way), error)
         gate.leave()
+
+    def _give_back(self) -> None:
+        """Nothing is learned: how long the call takes is not the model's doing."""
+        if not self._given_back:
+            self._given_back = True
+            self._gate.leave()
 
 
 class Concurrency:

@@ -15,7 +15,7 @@ class ConcurrencySettings(BaseModel):
         tolerance: Calls may take this many times as long as they do alone before fewer are worked on. Batches make calls
             slower and a server faster: what batches well wants more.
         max_queued: Calls that wait for a model; past it those of a lower tier, then new ones, are refused.
-        max_wait_s: No call waits longer.
+        max_wait_s: No call waits longer; and only those of the tier `high` so long while more comes than is answered.
         probe_s: Where for so long no call was alone and the model never idle, the limit is the floor until some were.
     """
 

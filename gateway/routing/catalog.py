@@ -59,6 +59,7 @@ class Model:
         takes_timeout: Its queue policy lets a request shorten its wait.
         shared: Tenants share its answers.
         digest: Of its config.
+        decoupled: It answers a request as often as it likes.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Model:
     shared: bool = False
     digest: bytes = b""
     batching: Batching = Batching()
+    decoupled: bool = False
 
 
 class ModelCatalog:
@@ -137,7 +139,16 @@ class ModelCatalog:
             version = str(known.versions[-1])
         elif version not in map(str, known.versions):
             return Route(model, "", cacheable=False, takes_timeout=False, batches=False)
-        return Route(model, version, known.cacheable, known.takes_timeout, known.batches, known.shared, known.digest)
+        return Route(
+            model,
+            version,
+            known.cacheable,
+            known.takes_timeout,
+            known.batches,
+            known.shared,
+            known.digest,
+            decoupled=known.decoupled,
+        )
 
     def explain(self, model: str) -> str | None:
         """For example: digits takes images UINT8 [-1,32,32,3] and gives scores FP32 [-1,10]."""
@@ -224,6 +235,7 @@ class ModelCatalog:
                 preferred=frozenset(config.dynamic_batching.preferred_batch_size),
                 max_delay_s=config.dynamic_batching.max_queue_delay_microseconds / 1_000_000,
             ),
+            decoupled=config.model_transaction_policy.decoupled,
         )
 
     def _is_cacheable(self, config: ModelConfig) -> bool:

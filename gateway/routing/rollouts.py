@@ -68,6 +68,11 @@ class Rollouts:
         if route.watch is not None and not isinstance(error, Overloaded):
             self._count(route.watch, seconds, error)
 
+    def streamed(self, route: Route, error: GatewayError | None) -> None:
+        """A version was done with a request of a stream. It is not copied."""
+        if route.watch is not None and not isinstance(error, Overloaded):
+            self._count(route.watch, None, error)
+
     async def close(self) -> None:
         """End what is under way."""
         tasks = (*self._copies, *self._writing)
@@ -80,7 +85,7 @@ class Rollouts:
         running.add(task)
         task.add_done_callback(running.discard)
 
-    def _count(self, watch: Watch, seconds: float, error: GatewayError | None) -> None:
+    def _count(self, watch: Watch, seconds: float | None, error: GatewayError | None) -> None:
         if watch.arm is Arm.OTHER:
             return
         sample = self._sample(watch)

@@ -26,11 +26,11 @@ class Arm:
     errors: int = 0
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
-    def add(self, seconds: float, failed: bool) -> None:
-        """One more."""
+    def add(self, seconds: float | None, failed: bool) -> None:
+        """One more; None where the time is not the version's alone."""
         self.answers += 1
         self.errors += failed
-        if not failed:
+        if seconds is not None and not failed:
             self.seconds.append(seconds)
 
     @property
@@ -74,7 +74,8 @@ class Sample:
 
     def _slowdown(self, guard: Guard) -> str | None:
         due = (self.canary.answers - guard.min_sample) % _MEDIANS_EVERY == 0
-        if guard.max_slowdown is None or self.stable.answers < guard.min_sample or not due:
+        timed = min(len(self.canary.seconds), len(self.stable.seconds))
+        if guard.max_slowdown is None or timed < min(guard.min_sample, _KEPT) or not due:
             return None
         ours, theirs = self.canary.median_s, self.stable.median_s
         if not theirs or ours <= theirs * guard.max_slowdown:

@@ -15,7 +15,7 @@ from gateway.settings import UpstreamSettings
 from gateway.upstream import headers, meaning
 from gateway.upstream.connector import Connector, ping_timeout_s
 from gateway.upstream.http2 import CallFailed, CallLost
-from gateway.upstream.stream import TritonStream
+from gateway.upstream.stream import GRACE_S, TritonStream
 
 SERVICE = "inference.GRPCInferenceService"
 METHODS = (
@@ -31,6 +31,8 @@ METHODS = (
     "RepositoryModelUnload",
 )
 
+# Streams that end by themselves have so long when the gateway ends.
+_CLOSE_S = 0.25
 _USER_AGENT = f"tidegate/{version('tidegate')}"
 
 
@@ -77,7 +79,7 @@ class TritonLink:
     async def stream(self, timeout_s: float) -> AsyncIterator[TritonStream]:
         """Open a ModelStreamInfer; leaving the block cancels what is still under way, a moment later."""
         call: aio.StreamStreamCall[bytes, bytes] = self._channel().stream_stream(f"/{SERVICE}/ModelStreamInfer")(
-            timeout=timeout_s
+            timeout=timeout_s + GRACE_S  # Its own end is as bad as a cancellation, and the caller's comes before.
         )
         self._streams.add(call)
         stream = TritonStream(call)
@@ -100,7 +102,11 @@ class TritonLink:
         """Close the connections."""
         for connector in self._connectors:
             await connector.close()
-        await asyncio.gather(*self._ending)
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=_CLOSE_S)
+        for ending in self._ending:
+            ending.cancel()
+        await asyncio.gather(*self._ending, return_exceptions=True)
         for channel in self._channels:
             await channel.close()
 

@@ -3,8 +3,10 @@
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import structlog
 
 from tests.chaos import cancels, gateways, network, replicas, report, rollouts, soak, stateful
+from tests.chaos.idle import idle
 from tests.chaos.row import Row
 from tests.running import ROOT
 
@@ -57,11 +60,22 @@ def main() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     rows: dict[str, Row] = {}
     for name in arguments.rows or known:
-        with tempfile.TemporaryDirectory() as directory:
-            row = rows[name] = asyncio.run(known[name](Path(directory)))
+        row = rows[name] = _do(known[name])
         report.write({name: row}, list(known), ROOT / "build" / "chaos.json", ROOT / "docs" / "reliability.md")
         print(f"{name}: {'holds' if row.holds else row.broken} {row.figures}", flush=True)
     raise SystemExit(any(not row.holds for row in rows.values()))
+
+
+def _do(fault: _Fault) -> Row:
+    """One fault, and what the machine did to a process that did nothing meanwhile."""
+    load, started = os.getloadavg()[0], time.monotonic()
+    with tempfile.TemporaryDirectory() as directory, idle() as control:
+        row = asyncio.run(fault(Path(directory)))
+        row.figures["row_took_s"] = round(time.monotonic() - started)
+        row.figures["load_average_before"] = round(load, 1)
+        row.figures["idle_process_late_p99_ms"] = control.quantile_ms(0.99)
+        row.figures["idle_process_late_worst_ms"] = control.quantile_ms(1)
+    return row
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import httpx
 from grpc import aio
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
+from tests.chaos.idle import Idle, idle
 from tests.chaos.row import Row
 from tests.chaos.stage import until
 from tests.gateway.tritons import StandIn, replicas
@@ -20,6 +21,8 @@ from tests.worker import Worker, worker
 _PLACES = 4
 _QUEUED = 20
 _MOST_MS = 50.0
+# A cancellation is not judged, and made again, where a process that did nothing was so late meanwhile.
+_HELD_UP_MS = 10.0
 
 _Ask = Callable[[str], Coroutine[Any, Any, object]]
 
@@ -55,13 +58,14 @@ async def cancelled(directory: Path, times: int) -> Row:
         starting = worker(directory, UPSTREAM__ADDRESS=address, **places)
         gateway = await asyncio.to_thread(starting.__enter__)
         try:
-            await _measure(row, gateway, held, tritons, times)
+            with idle() as control:
+                await _measure(row, gateway, held, tritons, times, control)
         finally:
             await asyncio.to_thread(starting.__exit__, None, None, None)
     return row
 
 
-async def _measure(row: Row, gateway: Worker, held: _Held, tritons: list[StandIn], times: int) -> None:
+async def _measure(row: Row, gateway: Worker, held: _Held, tritons: list[StandIn], times: int, control: Idle) -> None:
     async with aio.insecure_channel(gateway.grpc) as channel:
         async with httpx.AsyncClient(base_url=f"http://{gateway.http}", timeout=30, trust_env=False) as client:
             unary: Any = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
@@ -75,21 +79,39 @@ async def _measure(row: Row, gateway: Worker, held: _Held, tritons: list[StandIn
 
             ways: dict[str, _Ask] = {"grpc": over_grpc, "rest": over_rest}
             for way, ask in ways.items():
-                took_ms = [await _cancel_one(held, ask, f"{way} {number}") for number in range(times)]
-                missed, cancelled_ms = took_ms.count(None), sorted(each for each in took_ms if each is not None)
-                worst = cancelled_ms[-1] if cancelled_ms else 0.0
-                row.figures[f"{way}_calls"] = times
-                row.figures[f"{way}_median_ms"] = (
-                    round(cancelled_ms[len(cancelled_ms) // 2], 1) if cancelled_ms else 0.0
-                )
+                judged, not_judged, missed = await _cancel_each(held, ask, way, times, control)
+                worst = max(judged, default=0.0)
+                row.figures[f"{way}_calls"] = len(judged)
+                row.figures[f"{way}_median_ms"] = round(sorted(judged)[len(judged) // 2], 1) if judged else 0.0
                 row.figures[f"{way}_worst_ms"] = round(worst, 1)
+                row.figures[f"{way}_held_up_and_not_judged"] = len(not_judged)
+                row.figures[f"{way}_worst_of_these_ms"] = round(max(not_judged, default=0.0), 1)
                 row.need(not missed, f"{way}: {missed} calls were not cancelled upstream")
                 row.need(worst <= _MOST_MS, f"{way}: slower than 50 ms: {worst:.0f}")
+                row.need(len(judged) + missed >= times, f"{way}: slower: the machine let {len(judged)} be judged")
             await _cancel_queued(row, held, over_grpc, tritons)
 
 
-async def _cancel_one(held: _Held, ask: _Ask, name: str) -> float | None:
-    """Milliseconds from the cancellation to its end upstream; None where it did not end there."""
+async def _cancel_each(
+    held: _Held, ask: _Ask, way: str, times: int, control: Idle
+) -> tuple[list[float], list[float], int]:
+    """Milliseconds of as many cancellations as asked for; of those that the machine held up; how many did not come."""
+    judged: list[float] = []
+    not_judged: list[float] = []
+    missed = 0
+    while len(judged) + missed < times and len(not_judged) < 2 * times:
+        began, ended = await _cancel_one(held, ask, f"{way} {len(judged) + len(not_judged) + missed}")
+        if ended is None:
+            missed += 1
+        elif control.late_ms(began, ended) > _HELD_UP_MS:
+            not_judged.append((ended - began) * 1_000)
+        else:
+            judged.append((ended - began) * 1_000)
+    return judged, not_judged, missed
+
+
+async def _cancel_one(held: _Held, ask: _Ask, name: str) -> tuple[float, float | None]:
+    """When it was cancelled, and when that came to its end upstream; None where it did not."""
     call = asyncio.create_task(ask(name))
     await until(lambda: name in held.begun, 5)
     await asyncio.sleep(random.random() / 100)
@@ -97,7 +119,7 @@ async def _cancel_one(held: _Held, ask: _Ask, name: str) -> float | None:
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
     await until(lambda: name in held.ended, 5)
-    return (held.ended[name] - at) * 1_000 if name in held.ended else None
+    return at, held.ended.get(name)
 
 
 async def _cancel_queued(row: Row, held: _Held, ask: _Ask, tritons: list[StandIn]) -> None:

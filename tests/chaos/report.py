@@ -35,20 +35,24 @@ _Found = dict[str, dict[str, Any]]
 
 
 def write(rows: Mapping[str, Row], order: list[str], json_path: Path, page: Path) -> None:
-    """Write both; rows that were done before and not now stay as they were.
+    """Write the page, its figures beside it as JSON, and a copy of these; rows that were done before and not now stay.
 
     Args:
         rows: By a short name.
-        order: Of the names in the page.
+        order: Of the names.
+        json_path: Where the copy is.
     """
-    found: _Found = json.loads(json_path.read_text()) if json_path.exists() else {}
+    kept = page.with_suffix(".json")
+    found: _Found = json.loads(kept.read_text()) if kept.exists() else {}
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     for name, row in rows.items():
         told = {"holds": row.holds, "fault": row.fault, "must": row.must, "broken": row.broken, "measured": today}
         found[name] = {**told, **row.figures}
+    found = {name: found[name] for name in order if name in found}
     json_path.parent.mkdir(parents=True, exist_ok=True)
-    json_path.write_text(json.dumps(found, indent=2) + "\n")
-    page.write_text(_text({name: found[name] for name in order if name in found}) + _notes(page))
+    for path in (kept, json_path):
+        path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    page.write_text(_text(found) + _notes(page))
 
 
 def _text(found: _Found) -> str:

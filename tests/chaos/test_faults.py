@@ -51,3 +51,6 @@ def test_the_report_says_what_held_and_keeps_the_rows_of_before(tmp_path: Path) 
     found = json.loads(figures.read_text())
     assert {name: row["holds"] for name, row in found.items()} == {"good": True, "bad": False}
     assert found["good"]["failed"] == 0
+    figures.unlink()
+    report.write({}, ["good", "bad"], figures, page)
+    assert json.loads(figures.read_text()) == found

@@ -16,6 +16,11 @@ def write(repository: Path) -> None:
         (version / "model.py").write_text(code)
 
 
+def names() -> tuple[str, ...]:
+    """Of every model."""
+    return tuple(_MODELS)
+
+
 def _echo_config() -> str:
     config_type = {"BYTES": "STRING"}
     return "\n".join(
@@ -188,6 +193,7 @@ _MODELS = {
     "sum": (_SUM_CONFIG, _SUM),
     "negate": (_NEGATE_CONFIG, _NEGATE),
     "text": (_TEXT_CONFIG, _TEXT),
+    "unloaded": (_TEXT_CONFIG, _TEXT),
     "repeat": (_REPEAT_CONFIG, _REPEAT),
     "accumulate": (_ACCUMULATE_CONFIG, _ACCUMULATE),
 }

@@ -178,6 +178,41 @@ def test_events_come_as_they_are_made_and_a_closed_connection_cancels_the_model(
     assert repeated() < 100
 
 
+def test_a_cancelled_stream_does_not_keep_the_model_that_refused_in_it(gateway: Gateway) -> None:
+    """Triton alone never lets go of a request that it refused, nor of the model, where the stream is cancelled."""
+    refused = _request("unloaded", "no input")
+    with grpc.insecure_channel(gateway.grpc) as channel:
+        for waits_s, requests in {
+            0.0: [refused],
+            0.3: [refused],
+            0.1: [_request("repeat", "under way", times=20, wait_ms=20), refused],
+        }.items():
+            for reads in (False, True):
+                more: queue.SimpleQueue[ModelInferRequest | None] = queue.SimpleQueue()
+                for request in requests:
+                    more.put(request)
+                call = _stream(channel)(iter(more.get, None), timeout=20)
+                if reads:
+                    next(call)
+                time.sleep(waits_s)
+                call.cancel()
+                more.put(None)
+    with grpc_client.InferenceServerClient(gateway.grpc) as client:
+        client.unload_model("unloaded")
+        try:
+            deadline = time.monotonic() + 20
+            while _state(client, "unloaded") != "UNAVAILABLE":
+                assert time.monotonic() < deadline, "the model is still in use"
+                time.sleep(0.05)
+        finally:
+            client.load_model("unloaded")
+
+
+def _state(client: grpc_client.InferenceServerClient, model: str) -> str:
+    (state,) = [entry.state for entry in client.get_model_repository_index().models if entry.name == model]
+    return str(state)
+
+
 def test_a_stream_is_measured(gateway: Gateway) -> None:
     def figures() -> dict[str, float]:
         lines = httpx.get(f"http://{gateway.metrics}/metrics").text.splitlines()

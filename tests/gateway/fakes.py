@@ -42,8 +42,8 @@ class NoLimit:
     """Every call's turn is at once."""
 
     @asynccontextmanager
-    async def turn(self, model: str | None, tier: Tier, deadline: float) -> AsyncIterator[None]:
-        yield
+    async def turn(self, model: str | None, tier: Tier, deadline: float) -> AsyncIterator[Callable[[], None]]:
+        yield lambda: None
 
     def is_free(self, model: str) -> bool:
         return True
@@ -53,12 +53,15 @@ class NoRollouts:
     """Keeps what it is told."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[Route, bytes | GatewayError]] = []
+        self.seen: list[tuple[Route, bytes | GatewayError | None]] = []
 
     def answered(self, route: Route, request: bytes, answer: bytes, seconds: float) -> None:
         self.seen.append((route, answer))
 
     def failed(self, route: Route, error: GatewayError, seconds: float) -> None:
+        self.seen.append((route, error))
+
+    def streamed(self, route: Route, error: GatewayError | None) -> None:
         self.seen.append((route, error))
 
 

@@ -71,6 +71,36 @@ async def test_no_one_waits_longer_than_allowed() -> None:
     assert stage.order == ["first"]
 
 
+async def test_where_a_turn_did_not_come_others_wait_less_until_the_queue_was_empty() -> None:
+    stage = Stage(max_wait_s=0.1)
+    tasks = await stage.waiting(("a", Tier.STANDARD, 5), ("high", Tier.HIGH, 5))
+    gate = stage.concurrency._gate("digits")
+    assert gate._patience_s(Tier.LOW) == 0.1
+    with pytest.raises(Overloaded):
+        await tasks[1]
+    assert gate._patience_s(Tier.LOW) == pytest.approx(0.01)
+    assert gate._patience_s(Tier.HIGH) == 0.1
+    for _ in range(20):
+        gate.limit.answered(0.03, 1)
+    assert gate._patience_s(Tier.STANDARD) == 0.03
+    with pytest.raises(Overloaded):
+        await tasks[2]
+    tasks += await stage.waiting(("b", Tier.STANDARD, 5))
+    assert gate._patience_s(Tier.STANDARD) == 0.1
+    stage.release.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_who_has_no_more_time_says_nothing_of_the_others() -> None:
+    stage = Stage(max_wait_s=5)
+    tasks = await stage.waiting(("a", Tier.STANDARD, 0.02), ("b", Tier.STANDARD, 5))
+    with pytest.raises(Overloaded):
+        await tasks[1]
+    assert stage.concurrency._gate("digits")._patience_s(Tier.STANDARD) == 5
+    stage.release.set()
+    await asyncio.gather(tasks[0], tasks[2])
+
+
 async def test_what_cannot_be_answered_in_time_is_refused_at_once() -> None:
     stage = Stage()
     gate = stage.concurrency._gate("digits")
@@ -130,6 +160,17 @@ async def test_the_limit_is_told_with_why_it_moved() -> None:
         gate.learn(1.0, 8, Overloaded("full"))
         gate.learn(1.0, 8, None)
     assert (stage.figures.limits, stage.figures.moves) == ({"digits": 7}, ["dropped"])
+
+
+async def test_a_turn_that_is_given_back_is_anothers_and_teaches_nothing() -> None:
+    stage = Stage()
+    gate = stage.concurrency._gate("digits")
+    async with stage.concurrency.turn("digits", Tier.LOW, soon()) as give_back:
+        assert not stage.concurrency.is_free("digits")
+        give_back()
+        give_back()
+        assert stage.concurrency.is_free("digits")
+    assert (gate.under_way, gate.limit._took) == (0, [])
 
 
 async def test_each_model_has_a_limit_of_its_own() -> None:

@@ -8,8 +8,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 
+from gateway.admission.concurrency import Concurrency
 from gateway.admission.in_flight import InFlightLimit, Places
 from gateway.admission.local_limiter import LocalLimiter
+from gateway.admission.settings import ConcurrencySettings
 from gateway.call import Headers, Identity, Limit, Resource, Scope, StreamCall
 from gateway.errors import DeadlineExceeded, GatewayError, InvalidArgument, Overloaded, Unauthenticated, Unavailable
 from gateway.metrics.instruments import PrometheusMetrics
@@ -18,7 +20,8 @@ from gateway.metrics.watchers import CallWatchers
 from gateway.ports import Route, StreamAnswer
 from gateway.settings import LimiterSettings, LimitSettings
 from gateway.stream import StreamService
-from tests.gateway.fakes import FakeAuthenticator, soon
+from tests.gateway.fakes import FakeAuthenticator, NoRollouts, soon
+from tests.gateway.tritons import Figures
 
 
 class FakeTriton:
@@ -59,10 +62,13 @@ class FakeTriton:
 
 
 class FixedRouter:
+    def __init__(self, decoupled: bool) -> None:
+        self.decoupled = decoupled
+
     def route(
         self, model: str, version: str, identity: Identity, headers: Headers, sequence: str | None = None
     ) -> Route:
-        return Route(model, "1", cacheable=True, takes_timeout=True, batches=True)
+        return Route(model, "1", cacheable=True, takes_timeout=True, batches=True, decoupled=self.decoupled)
 
     async def look_again(self) -> None: ...
 
@@ -80,19 +86,28 @@ class Stage:
         max_calls: int = 10,
         max_in_flight: int = 10,
         identity: Identity | None = None,
+        turns: int = 10,
+        decoupled: bool = False,
     ) -> None:
         self.authenticator = FakeAuthenticator(error, identity)
         self.triton = FakeTriton()
         self.registry = CollectorRegistry()
         self.requests: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.seen: asyncio.Queue[ModelStreamInferResponse] = asyncio.Queue()
+        self.takes_answers = asyncio.Event()
+        self.takes_answers.set()
+        limits = ConcurrencySettings(floor=turns, initial=turns, ceiling=turns)
+        self.concurrency = Concurrency(limits, asyncio.get_running_loop().time, Figures())
+        self.rollouts = NoRollouts()
         self.service = StreamService(
             authenticator=self.authenticator,
             streams=Places(max_streams, "streams are open", "streams"),
             admission=InFlightLimit(LimitSettings(max_in_flight=max_calls)),
             limiter=LocalLimiter(LimiterSettings(), lambda: 0.0),
-            router=FixedRouter(),
+            router=FixedRouter(decoupled),
+            concurrency=self.concurrency,
             upstream=self.triton,
+            rollouts=self.rollouts,
             metrics=PrometheusMetrics(self.registry, MetricsSettings(), LimitSettings(), CallWatchers()),
             max_in_flight=max_in_flight,
         )
@@ -101,6 +116,7 @@ class Stage:
         async def send(body: bytes, error: GatewayError | None) -> None:
             assert (error is not None) == bool(ModelStreamInferResponse.FromString(body).error_message)
             self.seen.put_nowait(ModelStreamInferResponse.FromString(body))
+            await self.takes_answers.wait()
 
         call = StreamCall("key", soon(deadline_s), self.requests.get, send)
         return asyncio.create_task(self.service.infer(call))
@@ -272,3 +288,63 @@ async def test_each_request_counts_against_its_callers_limits_until_it_is_answer
     assert (await stage.asked()).id == "third"
     stream.cancel()
     await asyncio.gather(stream, return_exceptions=True)
+
+
+async def test_a_request_has_a_turn_of_its_model_until_its_last_answer() -> None:
+    stage = Stage(turns=1)
+    stream = stage.start()
+    stage.ask("first", "second")
+    assert (await stage.asked()).id == "first"
+    stage.triton.answer("first", "not the last", final=False)
+    await stage.seen.get()
+    assert stage.triton.asked.empty() and not stage.concurrency.is_free("digits")
+    stage.triton.answer("first", "last")
+    assert (await stage.asked()).id == "second"
+    stream.cancel()
+    await asyncio.gather(stream, return_exceptions=True)
+    assert stage.concurrency.is_free("digits")
+
+
+async def test_the_requests_of_a_decoupled_model_wait_for_no_turn() -> None:
+    stage = Stage(turns=1, decoupled=True)
+    stream = stage.start()
+    stage.ask("first", "second")
+    assert [(await stage.asked()).id, (await stage.asked()).id] == ["first", "second"]
+    stream.cancel()
+    await asyncio.gather(stream, return_exceptions=True)
+
+
+async def test_a_caller_that_takes_no_answers_has_no_turns_and_gets_no_more() -> None:
+    stage = Stage(turns=2)
+    stream = stage.start()
+    stage.ask("answered", "open")
+    assert [(await stage.asked()).id, (await stage.asked()).id] == ["answered", "open"]
+    stage.takes_answers.clear()
+    stage.triton.answer("answered", "done")
+    gate = stage.concurrency._gate("digits")
+    async with asyncio.timeout(5):
+        while gate.under_way:
+            await asyncio.sleep(0.01)
+    stage.ask("read before", "later")
+    assert (await stage.asked()).id == "read before"
+    assert not gate.under_way and stage.requests.qsize() == 1
+    stage.takes_answers.set()
+    assert (await stage.asked()).id == "later"
+    assert not stage.requests.qsize()
+    stream.cancel()
+    await asyncio.gather(stream, return_exceptions=True)
+    assert gate.under_way == 0
+
+
+async def test_what_becomes_of_each_request_is_told_to_who_watches_versions() -> None:
+    stage = Stage()
+    stream = stage.start()
+    stage.ask("good", "bad", "unanswered")
+    for _ in range(3):
+        await stage.asked()
+    stage.triton.answer("good", "done")
+    stage.triton.answer("bad", error=InvalidArgument("no"))
+    stage.triton.end(Unavailable("gone"))
+    with pytest.raises(Unavailable):
+        await stream
+    assert [error if error is None else type(error) for _, error in stage.rollouts.seen] == [None, InvalidArgument]

@@ -177,6 +177,19 @@ async def test_a_canary_that_is_slow_is_set_to_0(database: Database) -> None:
     assert stage.figures.rollbacks == [("digits", "latency")]
 
 
+async def test_of_the_requests_of_streams_the_errors_count_and_the_times_do_not(database: Database) -> None:
+    stage = Stage(database)
+    await stage.follow(_ROLLOUT % "")
+    stage.answered(Arm.STABLE, 30)
+    for error in (*[None] * 18, Overloaded("busy"), Internal("boom")):
+        stage.rollouts.streamed(stage.arm(Arm.CANARY), error)
+    stage.answered(Arm.CANARY, 1, seconds=9)
+    assert stage.figures.rollbacks == [], "of 20 answers one is an error, and one took long"
+    stage.rollouts.streamed(stage.arm(Arm.CANARY), Internal("boom"))
+    await stage.settled()
+    assert stage.figures.rollbacks == [("digits", "errors")]
+
+
 async def test_what_troubles_both_sides_or_is_an_overload_is_not_the_canarys_fault(database: Database) -> None:
     stage = Stage(database)
     await stage.follow(_ROLLOUT % "")
