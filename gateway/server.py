@@ -31,6 +31,7 @@ _log = structlog.get_logger(__name__)
 
 async def run(settings: GatewaySettings) -> None:
     """Serve until SIGTERM or SIGINT; then take no more, finish what is under way within `drain_s`, and return."""
+    heap.use_one_arena()
     gateway = Gateway.build(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -191,7 +191,8 @@ class LimitSettings(_Section):
         max_stream_in_flight: Requests of one stream that are not fully answered; the next is not read before one is.
         max_stream_s: A stream is ended after this.
         max_images: Photographs in one REST `classify` call.
-        max_head_bytes: Size of the line and headers of an HTTP request, and of the metadata of a gRPC call; about.
+        max_head_bytes: Size of the line and headers of an HTTP request, of what frames its body, and of the metadata of a
+            gRPC call; about.
         stall_s: A connection is closed whose caller takes longer than this to open it, to send the head of an HTTP
             request, or to read any more of an HTTP answer.
         lame_duck_s: On SIGTERM, time in which calls are still taken while readiness says no, so that balancers hear of it.

@@ -1,9 +1,12 @@
 """uvicorn's HTTP/1.1, with bounds that it has not: on the head of a request, and on a caller that stalls."""
 
+import sys
 from asyncio import TimerHandle
 from http import HTTPStatus
 from typing import Any
 
+import httptools
+import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.settings import LimitSettings
@@ -22,7 +25,8 @@ def bounded(limits: LimitSettings) -> type[HttpToolsProtocol]:
 class _BoundedProtocol(HttpToolsProtocol):
     """Closes a connection whose caller is too slow with a request's head, or reads nothing of an answer.
 
-    The time for a body is the call's deadline.
+    The time for a body is the call's deadline. What is no HTTP is told so, and read on for a while without being looked
+    at: a connection that is closed over what was not read is reset, and takes the answer with it.
     """
 
     max_head_bytes: int
@@ -31,7 +35,9 @@ class _BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._in_head = False
-        self._head_bytes = 0
+        self._refused = False
+        # Since a head was complete or any of a body came: of heads, and of what stands around chunks and behind them.
+        self._frame_bytes = 0
         self._head_timer: TimerHandle | None = None
         self._write_timer: TimerHandle | None = None
 
@@ -45,22 +51,46 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._stop_watching()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._frame_bytes += len(data)
         super().data_received(data)
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > self.max_head_bytes and not self.transport.is_closing():
-                self._refuse()
+        if self._frame_bytes > self.max_head_bytes:
+            part = "head" if self._in_head else "frame around the body"
+            self._refuse(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"the {part} of the request is over {self.max_head_bytes} bytes",
+            )
         # What comes between two requests, such as the rest of a body that was refused, may not go on either.
         if self._in_head or self.cycle is None or self.cycle.response_complete:
             self._await_head()
+
+    def send_400_response(self, msg: str) -> None:
+        error = sys.exception()
+        if error is not None and isinstance(error.__context__, httptools.HttpParserInvalidURLError):
+            error = error.__context__
+        self._refuse(HTTPStatus.BAD_REQUEST, f"the request is not HTTP/1.1: {error}")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # Nobody reads those behind a body.
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._head_done()
+        self._frame_bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._frame_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._frame_bytes = 0
+        super().on_message_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -72,7 +102,6 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def _head_done(self) -> None:
         self._in_head = False
-        self._head_bytes = 0
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -98,12 +127,27 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._write_timer.cancel()
             self._write_timer = None
 
-    def _refuse(self) -> None:
-        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        body = f'{{"error":"the head of the request is over {self.max_head_bytes} bytes"}}'
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        unanswered = self.cycle is not None and not self.cycle.response_complete
+        if unanswered and (self._in_head or self.cycle.response_started or self.pipeline):
+            self.transport.close()  # The answer would be taken for that to an earlier request.
+            return
+        if unanswered:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        body = orjson.dumps({"error": message})
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
-        self.transport.write((head + body).encode())
-        self.transport.close()
+        self.transport.write(head.encode() + body)
+        if not self.transport.can_write_eof():  # TLS, which ends both ways at once.
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._head_done()
+        self._await_head()

@@ -5,8 +5,8 @@ from typing import Any
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
-from grpc_reflection.v1alpha import reflection
 
+from gateway.rpc import reflection
 from gateway.rpc.servicer import InferenceHandler
 from gateway.settings import LimitSettings
 from gateway.upstream.link import SERVICE
@@ -57,5 +57,5 @@ def build(handler: InferenceHandler, health: Health, limits: LimitSettings) -> a
     server = aio.server(options=options)
     server.add_generic_rpc_handlers((handler,))
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
-    reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
+    reflection.add((SERVICE, "grpc.health.v1.Health"), server)
     return server

@@ -4,12 +4,15 @@ from typing import Any
 
 import grpc
 import httpx
+import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from gateway.operations import METHODS
+from gateway.rpc.reflection import SERVICE_NAMES
 from tests.running import Server
 
 _SERVICE = "inference.GRPCInferenceService"
@@ -31,12 +34,20 @@ def test_rest_health(server: Server) -> None:
         assert httpx.get(f"http://{server.http}/v2/health/{path}").status_code == 200
 
 
-def test_a_client_that_knows_nothing_lists_describes_and_calls_by_reflection(server: Server) -> None:
+@pytest.mark.parametrize("reflection", SERVICE_NAMES)
+def test_a_client_that_knows_nothing_lists_describes_and_calls_by_reflection(server: Server, reflection: str) -> None:
     """As grpcurl does it: names, messages and their fields come from the server alone."""
     with grpc.insecure_channel(server.grpc) as channel:
-        database = ProtoReflectionDescriptorDatabase(channel)
-        assert set(database.get_services()) >= {_SERVICE, "grpc.health.v1.Health"}
-        service = DescriptorPool(database).FindServiceByName(_SERVICE)
+        database: Any = ProtoReflectionDescriptorDatabase(channel)
+        database._stub.ServerReflectionInfo = channel.stream_stream(
+            f"/{reflection}/ServerReflectionInfo",
+            reflection_pb2.ServerReflectionRequest.SerializeToString,
+            reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        assert set(database.get_services()) == {_SERVICE, "grpc.health.v1.Health", *SERVICE_NAMES}
+        pool = DescriptorPool(database)
+        assert pool.FindServiceByName(reflection).methods[0].input_type.file.package == reflection.rpartition(".")[0]
+        service = pool.FindServiceByName(_SERVICE)
         assert set(service.methods_by_name) >= METHODS | {"ModelInfer", "ModelStreamInfer"}
         method = service.methods_by_name["ModelMetadata"]
         request = GetMessageClass(method.input_type)(name="digits")
