@@ -295,6 +295,14 @@ def test_a_tenants_use_is_its_own(run: Run) -> None:
     assert total(run.metrics, "tidegate_tenant_calls_total", tenant="_none") == others
 
 
+def test_a_keys_use_is_its_own(run: Run) -> None:
+    keys = by(run.metrics, "tidegate_key_calls_total", "key")
+    unknown = run.client.outcomes["unauthenticated"]
+    assert keys.pop("_none") == unknown
+    assert keys.pop(run.client.key.split("_")[1]) == sum(run.client.outcomes.values()) - run.limited - unknown
+    assert list(keys.values()) == [run.limited]
+
+
 def test_batches_are_counted_by_size_and_reason(run: Run) -> None:
     batches = total(run.metrics, "tidegate_batch_size_count", model="digits")
     assert batches == total(run.metrics, "nv_inference_exec_count_total", model="digits")
