@@ -230,13 +230,20 @@ class Upstream(Protocol):
         """
 
     async def infer(
-        self, model: str, version: str, request: bytes, deadline: float, sequence: Sequence | None = None
+        self,
+        model: str,
+        version: str,
+        request: bytes,
+        deadline: float,
+        sequence: Sequence | None = None,
+        added: bytes = b"",
     ) -> bytes:
         """Answer a ModelInfer; where one Triton fails with it another may be asked.
 
         Args:
             model: What the request names, as is `version`.
             version: Empty where it names none.
+            added: Fields that belong at the end of the request, apart so that a large one is not copied for them.
 
         Raises:
             GatewayError: Of the kind that Triton's status means.
@@ -360,6 +367,9 @@ class FleetFigures(Protocol):
 
     def hedged(self, model: str) -> None:
         """A slow request was sent to a second replica too."""
+
+    def handed_over(self, way: str) -> None:
+        """A large request was sent through shared memory, or why it was not."""
 
     def ejected(self, replica: int) -> None:
         """A replica takes no calls for a while."""

@@ -161,9 +161,9 @@ class InferenceService:
         version = route.version or header.version
         async with self._concurrency.turn(model, identity.tier, deadline):
             started = perf_counter()
-            request = prepared(body, header, route, deadline)
+            added = added_fields(header, route, deadline)
             try:
-                answer = await self._upstream.infer(route.model, version, request, deadline, sequence_of(header))
+                answer = await self._upstream.infer(route.model, version, body, deadline, sequence_of(header), added)
             except GatewayError as error:
                 self._rollouts.failed(route, error, perf_counter() - started)
                 if (explained := self._explained(error, route)) is not None:
@@ -179,16 +179,16 @@ class InferenceService:
         return None if expected is None else InvalidArgument(f"{error.message}; {expected}")
 
 
-def prepared(body: bytes, header: InferHeader, route: Route, deadline: float) -> bytes:
-    """The request to Triton: to the version that was chosen, so that no other answers in its name.
+def added_fields(header: InferHeader, route: Route, deadline: float) -> bytes:
+    """What is appended to the request to Triton: the version that was chosen, so that no other answers in its name.
 
     Where the model's queue can be told, the request waits in it no longer than until the deadline.
     """
-    version = "" if route.version == header.version else route.version
-    if route.takes_timeout and _TIMEOUT not in header.parameters:
-        left_s = deadline - asyncio.get_running_loop().time()
-        return wire.with_timeout(body, max(1, int(left_s * 1_000_000)), version)
-    return wire.with_version(body, version) if version else body
+    version = b"" if route.version in ("", header.version) else wire.version_field(route.version)
+    if not route.takes_timeout or _TIMEOUT in header.parameters:
+        return version
+    left_s = deadline - asyncio.get_running_loop().time()
+    return version + wire.timeout_field(max(1, int(left_s * 1_000_000)))
 
 
 def sequence_of(header: InferHeader) -> Sequence | None:

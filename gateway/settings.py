@@ -280,6 +280,9 @@ class UpstreamSettings(_Section):
         hedge: A request that is unanswered after the time in which 95 % of its model's were is sent to a second replica
             too, and the first answer counts.
         max_moved_sequences: Sequences remembered that began while their own replica was away.
+        shared_memory_bytes: Of /dev/shm, through which each worker hands requests with 256 KiB and more of tensors to
+            Tritons that have the same /dev/shm, under the same user. 0: all go through gRPC. None: 128 MiB for the Tritons
+            of `tidegate up`, 0 for others. No worker takes what would leave less than half of /dev/shm free.
     """
 
     address: str = Field(default="127.0.0.1:8101", min_length=1, max_length=10_000)
@@ -300,6 +303,7 @@ class UpstreamSettings(_Section):
     retry_min: int = Field(default=3, ge=0, le=1_000)
     hedge: bool = False
     max_moved_sequences: int = Field(default=10_000, ge=1, le=1_000_000)
+    shared_memory_bytes: int | None = Field(default=None, ge=0)
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from gateway.ports import (
     StreamUpstream,
     UpstreamStream,
 )
-from gateway.service import prepared, sequence_of
+from gateway.service import added_fields, sequence_of
 
 # A caller that lets an answer wait for longer is not waited for by others.
 _SLOW_CALLER_S = 0.1
@@ -226,7 +226,7 @@ class _Requests:
                 await held.enter_async_context(self._stages.limiter.admit(self._identity, images, self._deadline))
                 give_turn_back = await self._turn(route, held)
                 marked = replace(route, version=wire.REPEATED + route.version) if route.version else route
-                body = prepared(body, header, marked, self._deadline)
+                added = added_fields(header, marked, self._deadline) + wire.EMPTY_FINAL_RESPONSE_FIELD
                 asked = header.parameters.get(wire.EMPTY_FINAL_RESPONSE)
                 wants_final = asked is not None and asked.bool_param
                 request = _Request(route, header.version, wants_final, observation, held.pop_all(), give_turn_back)
@@ -234,7 +234,7 @@ class _Requests:
             self._room.release()
             raise
         self._open.setdefault(header.request_id, deque()).append(request)
-        return wire.with_empty_final_response(body)
+        return body + added
 
     def answered(self, response: StreamAnswer) -> tuple[bytes, GatewayError | None] | None:
         """What the caller is to see of a response, and the error it tells; None where that is nothing."""

@@ -5,7 +5,8 @@ end replaces an earlier one of the same number. So model, version, id and parame
 put on, while the tensors stay the bytes they came as.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -14,23 +15,32 @@ from tritonclient.grpc.service_pb2 import InferParameter, ModelInferRequest
 from gateway.errors import InvalidArgument
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
-_MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS = 1, 2, 3, 4, 5, 6
+_MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS, _INPUTS, _OUTPUTS, _RAW_CONTENTS = 1, 2, 3, 4, 5, 6, 7
 _SHAPE = 3
 _ERROR_MESSAGE, _INFER_RESPONSE = 1, 2
 _MAX_FIELD_NUMBER = (1 << 29) - 1
 _ID_TAG = bytes([_ID << 3 | _LENGTH])
 _VERSION_TAG = bytes([_MODEL_VERSION << 3 | _LENGTH])
-_REGION = "shared_memory_region"
+_INPUT_TAG = bytes([_INPUTS << 3 | _LENGTH])
+_REGION, _REGION_SIZE, _REGION_OFFSET = "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"
 _REGION_KEY = _REGION.encode()
 # A message up to this size is searched in less time than its fields are walked in.
 _SEARCHED_BYTES = 4_096
 _TENSORS = {_INPUTS: ModelInferRequest.InferInputTensor, _OUTPUTS: ModelInferRequest.InferRequestedOutputTensor}
+# An input without its elements is smaller.
+_MAX_DESCRIPTION = 16_384
+_SIZES = (
+    {"BOOL": 1, "UINT8": 1, "INT8": 1, "UINT16": 2, "INT16": 2, "FP16": 2, "BF16": 2}
+    | dict.fromkeys(("UINT32", "INT32", "FP32"), 4)
+    | dict.fromkeys(("UINT64", "INT64", "FP64"), 8)
+)
 
 # Put before the version of a stream's request. Triton gives the number of the version in a response of the model, and
 # repeats the request's own text in one that says only that there are no more: so the two are told apart.
 REPEATED = "0"
 EMPTY_FINAL_RESPONSE = "triton_enable_empty_final_response"
-_EMPTY_FINAL_RESPONSE: bytes = ModelInferRequest(
+# What is appended to the request of a stream, so that Triton says when its last response was given.
+EMPTY_FINAL_RESPONSE_FIELD: bytes = ModelInferRequest(
     parameters={EMPTY_FINAL_RESPONSE: InferParameter(bool_param=True)}
 ).SerializeToString()
 
@@ -52,6 +62,21 @@ class InferHeader:
     parameters: dict[str, InferParameter]
     id_spans: tuple[tuple[int, int], ...]
     first_input: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpans:
+    """Where the inputs of a ModelInferRequest lie in its bytes, from and to.
+
+    Attributes:
+        inputs: Their descriptions.
+        contents: The raw bytes of each, in the same order.
+        fields: The whole fields of both, in the order of the message.
+    """
+
+    inputs: tuple[tuple[int, int], ...]
+    contents: tuple[tuple[int, int], ...]
+    fields: tuple[tuple[int, int], ...]
 
 
 def read_header(body: bytes) -> InferHeader:
@@ -133,6 +158,61 @@ def _dimension(value: int) -> int:
     return 1 if value >> 63 else max(1, value)
 
 
+def find_tensors(body: bytes) -> TensorSpans | None:
+    """The inputs of a request; None where one of them is not as many raw bytes as its shape and type say.
+
+    Raises:
+        InvalidArgument: The bytes are not a request.
+    """
+    inputs: list[tuple[int, int]] = []
+    contents: list[tuple[int, int]] = []
+    fields: list[tuple[int, int]] = []
+    for number, start, content, stop in _fields(body):
+        if number in (_INPUTS, _RAW_CONTENTS):
+            (inputs if number == _INPUTS else contents).append((content, stop))
+            fields.append((start, stop))
+    if len(inputs) != len(contents) or not inputs:
+        return None
+    for (start, stop), (first, last) in zip(inputs, contents, strict=True):
+        if last == first or stop - start > _MAX_DESCRIPTION or last - first != _size_of(body[start:stop]):
+            return None
+    return TensorSpans(tuple(inputs), tuple(contents), tuple(fields))
+
+
+def _size_of(description: bytes) -> int | None:
+    """Bytes of a tensor by its shape and type; None where these do not say, or its elements are typed."""
+    try:
+        tensor = ModelInferRequest.InferInputTensor.FromString(description)
+    except DecodeError:
+        return None
+    size = _SIZES.get(tensor.datatype)
+    if size is None or tensor.HasField("contents") or any(dimension < 0 for dimension in tensor.shape):
+        return None
+    return int(math.prod(tensor.shape)) * size
+
+
+def by_region(body: bytes, tensors: TensorSpans, region: str, places: Sequence[int]) -> bytes:
+    """The request whose inputs lie in a region of shared memory.
+
+    Args:
+        places: Where each begins there.
+    """
+    parts, position = [], 0
+    for start, stop in tensors.fields:
+        parts.append(body[position:start])
+        position = stop
+    parts.append(body[position:])
+    for (start, stop), (first, last), place in zip(tensors.inputs, tensors.contents, places, strict=True):
+        added = ModelInferRequest.InferInputTensor()
+        added.parameters[_REGION].string_param = region
+        added.parameters[_REGION_SIZE].int64_param = last - first
+        if place:
+            added.parameters[_REGION_OFFSET].int64_param = place
+        encoded = added.SerializeToString()
+        parts += (_INPUT_TAG, _encode_varint(stop - start + len(encoded)), body[start:stop], encoded)
+    return b"".join(parts)
+
+
 def without_id(body: bytes, header: InferHeader) -> bytes:
     """The message less its id, so that two requests that ask the same are equal."""
     if not header.id_spans:
@@ -153,29 +233,16 @@ def with_id(message: bytes, request_id: str) -> bytes:
     return b"".join((message, _ID_TAG, _encode_varint(len(encoded)), encoded))
 
 
-def with_version(body: bytes, version: str) -> bytes:
-    """The request to this version of its model."""
-    return b"".join((body, _version_field(version)))
-
-
-def with_timeout(body: bytes, timeout_us: int, version: str = "") -> bytes:
-    """The request with Triton's `timeout` parameter, which bounds its wait in the queue.
-
-    Args:
-        version: Put on beside it, so that a large body is copied once; empty: the request's own stays.
-    """
-    parameter = ModelInferRequest()
-    parameter.parameters["timeout"].int64_param = timeout_us
-    return b"".join((body, _version_field(version) if version else b"", parameter.SerializeToString()))
-
-
-def _version_field(version: str) -> bytes:
+def version_field(version: str) -> bytes:
+    """What is appended to a request so that it is to this version of its model."""
     return _VERSION_TAG + _encode_varint(len(version)) + version.encode()
 
 
-def with_empty_final_response(body: bytes) -> bytes:
-    """The request of a stream, so that Triton says when its last response was given."""
-    return body + _EMPTY_FINAL_RESPONSE
+def timeout_field(timeout_us: int) -> bytes:
+    """What is appended to a request for Triton's `timeout` parameter, which bounds its wait in the queue."""
+    parameter = ModelInferRequest()
+    parameter.parameters["timeout"].int64_param = timeout_us
+    return bytes(parameter.SerializeToString())
 
 
 def read_stream_response(body: bytes) -> tuple[str, InferHeader]:

@@ -16,7 +16,8 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from gateway import tls
 from gateway.metrics.workers import forget_gauges
-from gateway.settings import is_loopback
+from gateway.settings import MEBIBYTE, is_loopback
+from gateway.upstream.regions import remove_orphans
 from serving.errors import ServingError
 from serving.process import SupervisedProcess
 from serving.settings import SupervisionSettings
@@ -31,6 +32,7 @@ _READY_POLL_S = 0.05
 _AFTER_DRAIN_S = 5.0
 # The Tritons that are started here allow it.
 _KEEPALIVE_S = 10.0
+_SHARED_MEMORY_BYTES = 128 * MEBIBYTE
 
 _log = structlog.get_logger(__name__)
 
@@ -149,6 +151,11 @@ async def _workers(settings: UpSettings, public: _Ports, tritons: Sequence[Embed
         "TIDEGATE_UPSTREAM__ADDRESS": ",".join(triton.grpc_address for triton in tritons),
         "TIDEGATE_UPSTREAM__METRICS_URL": ",".join(triton.metrics_url for triton in tritons),
         "TIDEGATE_UPSTREAM__KEEPALIVE_S": str(min(settings.upstream.keepalive_s, _KEEPALIVE_S)),
+        "TIDEGATE_UPSTREAM__SHARED_MEMORY_BYTES": str(
+            _SHARED_MEMORY_BYTES
+            if settings.upstream.shared_memory_bytes is None
+            else settings.upstream.shared_memory_bytes
+        ),
     }
     supervision = SupervisionSettings(
         exit_timeout_s=settings.limits.lame_duck_s + settings.limits.drain_s + _AFTER_DRAIN_S
@@ -173,6 +180,7 @@ async def _workers(settings: UpSettings, public: _Ports, tritons: Sequence[Embed
 
 def _forget(settings: UpSettings, worker: int, _: int) -> None:
     forget_gauges(settings.metrics_dir, worker)
+    remove_orphans()
 
 
 async def _announce(settings: UpSettings, public: _Ports, triton: EmbeddedTriton, refused: Mapping[str, str]) -> None:

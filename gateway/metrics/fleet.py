@@ -15,6 +15,11 @@ class PrometheusFleet:
 
         self._retries = counter("tidegate_retries_total", "Requests sent once more, or not.", "model", "outcome")
         self._hedges = counter("tidegate_hedges_total", "Slow requests sent to a second replica too.", "model")
+        self._large = counter(
+            "tidegate_large_requests_total",
+            "Requests of 256 KiB and more sent through shared memory, or why through gRPC.",
+            "way",
+        )
         self._ejections = counter("tidegate_replica_ejections_total", "Times that a replica was put out.", "replica")
         self._up = gauge("tidegate_replica_up", "The replica takes calls from every worker.", "livemin", "replica")
         self._limit = gauge("tidegate_concurrency_limit", "Calls of a model worked on at once.", "livesum", "model")
@@ -36,6 +41,10 @@ class PrometheusFleet:
     def hedged(self, model: str) -> None:
         """A slow request was sent to a second replica too."""
         self._hedges.labels(model).inc()
+
+    def handed_over(self, way: str) -> None:
+        """A large request was sent through shared memory, or why it was not."""
+        self._large.labels(way).inc()
 
     def ejected(self, replica: int) -> None:
         """A replica takes no calls for a while."""

@@ -134,7 +134,7 @@ class Rollouts:
         try:
             async with self._concurrency.turn(model, Tier.LOW, deadline):
                 other = await self._upstream.infer(
-                    model, watch.copy_to, wire.with_version(request, watch.copy_to), deadline
+                    model, watch.copy_to, request, deadline, added=wire.version_field(watch.copy_to)
                 )
         except GatewayError:
             if watch.arm is Arm.CANARY:

@@ -13,6 +13,7 @@ from gateway.settings import UpstreamSettings
 from gateway.upstream import index
 from gateway.upstream.budget import RetryBudget
 from gateway.upstream.checks import Checks
+from gateway.upstream.handover import Handover, Message
 from gateway.upstream.latencies import Latencies
 from gateway.upstream.link import TritonLink
 from gateway.upstream.meaning import ModelAway, ReplicaLost
@@ -42,6 +43,7 @@ class TritonUpstream:
         self._pool = Pool(settings, self._clock, figures)
         self._checks = Checks(self._pool, settings.check_timeout_s)
         self._sequences = SequenceHomes(self._pool, settings.max_moved_sequences)
+        self._handover = Handover(settings.shared_memory_bytes or 0, figures)
         self._budget = RetryBudget(settings.retry_share, settings.retry_min)
         self._latencies: dict[str, Latencies] = {}
         self._leaving: set[asyncio.Task[None]] = set()
@@ -49,17 +51,27 @@ class TritonUpstream:
             self._pool.set_members(self._replica(*each) for each in enumerate(settings.addresses))
 
     async def infer(
-        self, model: str, version: str, request: bytes, deadline: float, sequence: Sequence | None = None
+        self,
+        model: str,
+        version: str,
+        request: bytes,
+        deadline: float,
+        sequence: Sequence | None = None,
+        added: bytes = b"",
     ) -> bytes:
         """Answer a ModelInfer."""
         now = self._clock()
         self._budget.asked(now)
-        if sequence is not None:
-            return await self._ask_home(sequence, model, version, request, deadline)
-        replica = self._pool.pick(model, version)
-        if self._settings.hedge:
-            return await self._hedged(replica, model, version, request, deadline)
-        return await self._ask(replica, model, version, request, deadline)
+        message = self._handover.message(request, added)
+        try:
+            if sequence is not None:
+                return await self._ask_home(sequence, model, version, message, deadline)
+            replica = self._pool.pick(model, version)
+            if self._settings.hedge:
+                return await self._hedged(replica, model, version, message, deadline)
+            return await self._ask(replica, model, version, message, deadline)
+        finally:
+            message.done()
 
     async def call(self, method: str, request: bytes, deadline: float) -> bytes:
         """Make one unary call other than an inference."""
@@ -114,12 +126,14 @@ class TritonUpstream:
 
     async def keep_checked(self) -> None:
         """Check the replicas until cancelled, whoever else does so and waits."""
+        await self._handover.sweep(self._pool.members)
         while True:
             await asyncio.sleep(self._settings.refresh_s)
             await self._checks.all(newer_than_s=self._settings.refresh_s)
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._handover.close()
         await self._checks.close()
         for task in self._leaving:
             task.cancel()
@@ -134,14 +148,15 @@ class TritonUpstream:
         """Close a replica's connections when its last call is done."""
         while replica.outstanding:
             await asyncio.sleep(self._settings.refresh_s)
+        await self._handover.forget(replica)
         await replica.link.close()
 
-    async def _ask(self, replica: Replica, model: str, version: str, request: bytes, deadline: float) -> bytes:
+    async def _ask(self, replica: Replica, model: str, version: str, message: Message, deadline: float) -> bytes:
         """Ask a replica, and others in its place while the budget and the time last."""
         tried: list[Replica] = []
         while True:
             try:
-                answer = await self._once(replica, model, version, request, deadline)
+                answer = await self._once(replica, model, version, message, deadline)
             except (Unavailable, NotFound) as error:
                 known = self._pool.serves(model, version)
                 if tried:
@@ -176,14 +191,14 @@ class TritonUpstream:
         replica: Replica,
         model: str,
         version: str,
-        request: bytes,
+        message: Message,
         deadline: float,
         affinity: str | None = None,
     ) -> bytes:
         """One attempt; what its failure says of the replica is noted."""
         started = self._clock()
         try:
-            answer = await replica.call("ModelInfer", request, deadline, affinity)
+            answer = await message.ask(replica, deadline, affinity)
         except GatewayError as error:
             if self._pool.serves(model, version):
                 self._note(replica, model, version, error, self._clock() - started)
@@ -208,22 +223,22 @@ class TritonUpstream:
         elif isinstance(error, Internal) or isinstance(error, DeadlineExceeded) and took_s >= _SLOW_S:
             self._pool.failed(replica, model)
 
-    async def _ask_home(self, sequence: Sequence, model: str, version: str, request: bytes, deadline: float) -> bytes:
+    async def _ask_home(self, sequence: Sequence, model: str, version: str, message: Message, deadline: float) -> bytes:
         """A request of a sequence goes to its replica alone, and only once: the state may have changed."""
         replica = self._sequences.home(sequence, model, version)
-        return await self._once(replica, model, version, request, deadline, sequence.name)
+        return await self._once(replica, model, version, message, deadline, sequence.name)
 
-    async def _hedged(self, replica: Replica, model: str, version: str, request: bytes, deadline: float) -> bytes:
+    async def _hedged(self, replica: Replica, model: str, version: str, message: Message, deadline: float) -> bytes:
         """Ask a second replica too where the first is slower than 95 % of the answers; the first answer counts."""
         started = self._clock()
         known = self._pool.serves(model, version)
         latencies = self._latencies.setdefault(model, Latencies()) if known else Latencies()
-        asked = {asyncio.create_task(self._ask(replica, model, version, request, deadline))}
+        asked = {asyncio.create_task(self._ask(replica, model, version, message, deadline))}
         try:
             done, _ = await asyncio.wait(asked, timeout=latencies.p95_s)
             if not done and (second := self._successor([replica], model, model, version)) is not None:
                 self._figures.hedged(model)
-                asked.add(asyncio.create_task(self._once(second, model, version, request, deadline)))
+                asked.add(asyncio.create_task(self._once(second, model, version, message, deadline)))
             answer = await _first_good(asked)
             latencies.add(self._clock() - started)
             return answer

@@ -18,6 +18,7 @@ import tritonclient.grpc.aio as triton_aio
 from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException
 
+from gateway.upstream.regions import SHARED_MEMORY
 from tests.running import REPOSITORY, ROOT, images_input, running, tidegate
 
 _RECOVERY_S = 15.0
@@ -151,6 +152,46 @@ def test_the_end_leaves_no_process_no_region_and_no_port(tmp_path: Path, ending:
 
 def _regions(prefix: str) -> list[str]:
     return [name for name in os.listdir("/dev/shm") if name.startswith(prefix)]
+
+
+def test_large_tensors_leave_no_shared_memory_behind(foreign_repository: Path, tmp_path: Path) -> None:
+    """Neither the end nor a worker that is killed: not a file, and not a region in Triton."""
+    (foreign_repository / "double" / "config.pbtxt").write_text('backend: "onnxruntime"\nmax_batch_size: 100000\n')
+    settings = {"MODEL_REPOSITORY": str(foreign_repository), "WORKERS": "1", "LIMITS__MAX_BATCH": "100000"}
+    with running(tmp_path / "state", **settings) as server:
+        values = np.random.default_rng(0).random((100_000, 4), np.float32)
+        tensor = triton.InferInput("x", list(values.shape), "FP32")
+        tensor.set_data_from_numpy(values)
+
+        def ask() -> set[str]:
+            """The files of the regions that Triton has then."""
+            deadline = time.monotonic() + _RECOVERY_S
+            while True:
+                try:
+                    with triton.InferenceServerClient(server.grpc) as client:
+                        reply = client.infer("double", [tensor], headers=server.headers)
+                    break
+                except InferenceServerException:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+            np.testing.assert_array_equal(reply.as_numpy("y"), values * 2)
+            with triton.InferenceServerClient(server.triton_address()) as inner:
+                regions = inner.get_system_shared_memory_status(as_json=True).get("regions", {})
+                return {str(region["key"]).removeprefix("/") for region in regions.values()}
+
+        (before,) = ask()
+        assert (SHARED_MEMORY / before).exists()
+        (worker,) = [p for p in psutil.Process(server.process.pid).children() if "gateway" in p.cmdline()]
+        worker.kill()
+        worker.wait(5)
+        deadline = time.monotonic() + _RECOVERY_S
+        while before in (left := ask()):
+            assert time.monotonic() < deadline, "Triton still has the region of the worker that was killed"
+        (after,) = left
+        assert not (SHARED_MEMORY / before).exists() and (SHARED_MEMORY / after).exists()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        assert not (SHARED_MEMORY / after).exists()
 
 
 def test_a_cancelled_call_is_cancelled_in_triton(tmp_path: Path) -> None:

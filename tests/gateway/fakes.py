@@ -31,11 +31,17 @@ class FakeUpstream:
         return await self._answers[method](request)
 
     async def infer(
-        self, model: str, version: str, request: bytes, deadline: float, sequence: Sequence | None = None
+        self,
+        model: str,
+        version: str,
+        request: bytes,
+        deadline: float,
+        sequence: Sequence | None = None,
+        added: bytes = b"",
     ) -> bytes:
         self.targets.append((model, version))
         self.sequences.append(sequence)
-        return await self.call("ModelInfer", request, deadline)
+        return await self.call("ModelInfer", request + added, deadline)
 
 
 class NoLimit:

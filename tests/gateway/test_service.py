@@ -121,7 +121,7 @@ async def test_a_model_that_did_not_opt_in_is_asked_each_time() -> None:
     stage = Stage(router=FixedRouter(cacheable=False))
     replies = [await stage.service.infer(stage.call(_request("a"))) for _ in range(2)]
     assert [reply.cache for reply in replies] == [CacheStatus.BYPASS] * 2
-    assert [request for _, request in stage.upstream.asked] == [wire.with_version(_request("a"), "1")] * 2
+    assert [request for _, request in stage.upstream.asked] == [_request("a") + wire.version_field("1")] * 2
 
 
 async def test_a_sequence_is_never_answered_from_the_cache() -> None:

@@ -65,8 +65,8 @@ def test_with_id_replaces_the_id_of_a_response(request_id: str) -> None:
     assert reply == response
 
 
-def test_with_timeout_adds_tritons_parameter() -> None:
-    request = ModelInferRequest.FromString(wire.with_timeout(_request().SerializeToString(), 250_000))
+def test_the_timeout_is_tritons_parameter() -> None:
+    request = ModelInferRequest.FromString(_request().SerializeToString() + wire.timeout_field(250_000))
     assert request.parameters["timeout"].int64_param == 250_000
     assert request.parameters["priority"].int64_param == 1
 

@@ -24,6 +24,7 @@ class StandIn(grpc.GenericRpcHandler):
         serves: Name and version of what it says is ready.
         infer: Answers an inference in place of the usual answer.
         stream: What it does with the first request of a stream.
+        register: Answers where it is told of a region in place of agreeing.
         silent: It leaves questions about its models unanswered.
         asked: The methods it was asked for.
     """
@@ -33,6 +34,7 @@ class StandIn(grpc.GenericRpcHandler):
         self.serves = {("digits", "1")}
         self.infer: Infer | None = None
         self.stream: Infer = hangs
+        self.register: Infer | None = None
         self.silent = False
         self.asked: list[str] = []
         self.address = ""
@@ -67,6 +69,8 @@ class StandIn(grpc.GenericRpcHandler):
                 return await self._index()
             if method == "ModelInfer":
                 return await (self.infer or self.answer)(request, context)
+            if method == "SystemSharedMemoryRegister" and self.register is not None:
+                return await self.register(request, context)
             if method == "ModelStreamInfer":
                 return await self.stream(request, context)
             return b""
@@ -115,6 +119,7 @@ class Figures:
         self.retries: list[tuple[str, str]] = []
         self.hedges: list[str] = []
         self.ejections: list[int] = []
+        self.ways: list[str] = []
         self.up: dict[int, bool] = {}
         self.limits: dict[str, float] = {}
         self.moves: list[str] = []
@@ -129,6 +134,9 @@ class Figures:
 
     def hedged(self, model: str) -> None:
         self.hedges.append(model)
+
+    def handed_over(self, way: str) -> None:
+        self.ways.append(way)
 
     def ejected(self, replica: int) -> None:
         self.ejections.append(replica)

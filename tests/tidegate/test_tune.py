@@ -72,7 +72,7 @@ def test_ctrl_c_leaves_the_model_as_it_was(slow: ModelRepository, environment: M
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     with process:
-        assert process.wait(60) != 0
+        assert process.wait(180) != 0
     assert children and not [child for child in children if child.is_running()]
     assert {path: path.read_bytes() for path in slow.root.rglob("*") if path.is_file()} == before
 
