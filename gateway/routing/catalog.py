@@ -115,7 +115,10 @@ class ModelCatalog:
 
         Raises:
             NotFound: It is not.
+            Unavailable: Triton is away, so that nothing is.
         """
+        if not self._ready:
+            raise Unavailable("no inference server answers; they are being restarted or are not ready")
         if name not in self._models:
             raise NotFound(f"model {name!r} is not served here")
         return self._models[name]
@@ -125,6 +128,7 @@ class ModelCatalog:
 
         Raises:
             NotFound: It is not.
+            Unavailable: Triton is away, so that nothing is.
         """
         known = self.model(name)
         if version and version not in map(str, known.versions):

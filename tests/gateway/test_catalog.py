@@ -131,6 +131,8 @@ async def test_without_triton_nothing_is_ready_until_it_is_back(catalog: ModelCa
     repository.away = True
     await catalog.refresh()
     assert not catalog.ready and not catalog.models
+    with pytest.raises(Unavailable):  # Not NotFound, which callers would take for an answer.
+        catalog.model("digits")
     repository.away = False
     await catalog.refresh()
     assert catalog.ready and list(catalog.models) == ["digits"]
