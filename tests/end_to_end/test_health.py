@@ -34,6 +34,11 @@ def test_rest_health(server: Server) -> None:
         assert httpx.get(f"http://{server.http}/v2/health/{path}").status_code == 200
 
 
+def test_another_method_is_told_which_is_served(server: Server) -> None:
+    refused = httpx.delete(f"http://{server.http}/v2/health/live")
+    assert (refused.status_code, refused.headers.get_list("allow")) == (405, ["GET"])
+
+
 @pytest.mark.parametrize("reflection", SERVICE_NAMES)
 def test_a_client_that_knows_nothing_lists_describes_and_calls_by_reflection(server: Server, reflection: str) -> None:
     """As grpcurl does it: names, messages and their fields come from the server alone."""
