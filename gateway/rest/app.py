@@ -125,6 +125,8 @@ def _methods(request: Request) -> list[str]:
 
 async def _invalid_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if isinstance(error.body, bytes):
+        return error_response(400, "content-type: must be application/json")
     first = error.errors()[0]
     return error_response(400, f"{first['loc'][-1]}: {first['msg']}")
 

@@ -170,6 +170,11 @@ def test_what_makes_no_sense_is_refused(admin: httpx.Client, body: bytes, status
     assert words in reply.json()["error"]
 
 
+def test_a_body_that_is_not_said_to_be_json_is_told_so(admin: httpx.Client) -> None:
+    reply = admin.post("/keys", content=b'{"name": "a"}', headers={"content-type": "application/x-www-form-urlencoded"})
+    assert (reply.status_code, reply.json()["error"]) == (400, "content-type: must be application/json")
+
+
 def test_only_administrators_are_let_in_and_others_bodies_are_not_read(shared: Server, admin: httpx.Client) -> None:
     reader = _key(admin, scopes=["infer", "read"])
     for method, path in (("GET", "/keys"), ("POST", "/keys"), ("GET", "/audit"), ("DELETE", "/keys/a")):
