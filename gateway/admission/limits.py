@@ -42,7 +42,8 @@ def exceeded(limit: Limit, retry_after_s: float) -> LimitExceeded:
     """The refusal, in words for the caller."""
     owner = limit.account.partition(":")[0]
     return LimitExceeded(
-        f"the {owner} may use {limit.amount:g} {_WORDS[limit.resource]}; try again in {max(retry_after_s, 0.001):.3g} s",
+        f"the {owner} may use {limit.amount:,.10g} {_WORDS[limit.resource]}; "
+        f"try again in {max(retry_after_s, 0.001):,.3f} s",
         limit=f"{owner}-{limit.resource}",
         amount=limit.amount,
         window_s=DAY_S if limit.resource is Resource.IMAGES_TODAY else 1,

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
+from gateway.admission.limits import exceeded
 from gateway.admission.local_limiter import LocalLimiter
 from gateway.admission.redis_limiter import RedisLimiter, RefuseLimited
 from gateway.call import Identity, Limit, Resource, Scope
@@ -227,3 +228,9 @@ async def test_several_instances_keep_one_rate(redis: RedisServer) -> None:
     assert admitted == pytest.approx(expected, rel=0.1)
     for limiter in limiters:
         await limiter.close()
+
+
+def test_a_refusal_says_its_numbers_in_full() -> None:
+    error = exceeded(Limit("key:a", Resource.IMAGES_TODAY, 1_000_000), 25_528.25)
+    assert error.message == "the key may use 1,000,000 images a day; try again in 25,528.250 s"
+    assert "may use 0.5 requests" in exceeded(Limit("key:a", Resource.REQUESTS, 0.5), 1).message
