@@ -36,6 +36,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._in_head = False
         self._refused = False
+        self._piece = b""
         # Since a head was complete or any of a body came: of heads, and of what stands around chunks and behind them.
         self._frame_bytes = 0
         self._head_timer: TimerHandle | None = None
@@ -54,6 +55,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._refused:
             return
         self._frame_bytes += len(data)
+        self._piece = data
         super().data_received(data)
         if self._frame_bytes > self.max_head_bytes:
             part = "head" if self._in_head else "frame around the body"
@@ -71,6 +73,28 @@ class _BoundedProtocol(HttpToolsProtocol):
             error = error.__context__
         self._refuse(HTTPStatus.BAD_REQUEST, f"the request is not HTTP/1.1: {error}")
 
+    def eof_received(self) -> None:
+        if self._in_head or self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete:
+            self._refuse(HTTPStatus.BAD_REQUEST, f"the request ends within its {'head' if self._in_head else 'body'}")
+
+    def _asks_for_upgrade(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Read the request anew as one that asks for no other protocol: httptools passes over the body of one that does."""
+        passed = sys.exception()
+        if not isinstance(passed, httptools.HttpParserUpgrade) or not self._asks_for_upgrade():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()  # One after the other; else a caller could have a piece read as often as it likes.
+            return
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # As uvicorn makes it.
+        super().data_received(b"\r\n".join(lines) + b"\r\n\r\n" + self._piece[passed.args[0] :])
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
@@ -80,6 +104,8 @@ class _BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._asks_for_upgrade():
+            return
         self._head_done()
         self._frame_bytes = 0
         super().on_headers_complete()
@@ -89,6 +115,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._asks_for_upgrade():
+            return
         self._frame_bytes = 0
         super().on_message_complete()
 
@@ -132,7 +160,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         self._refused = True
         unanswered = self.cycle is not None and not self.cycle.response_complete
-        if unanswered and (self._in_head or self.cycle.response_started or self.pipeline):
+        if unanswered and (self.cycle.response_started or self.pipeline):
             self.transport.close()  # The answer would be taken for that to an earlier request.
             return
         if unanswered:

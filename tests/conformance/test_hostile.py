@@ -308,6 +308,17 @@ def test_a_header_whose_length_lies(gateway: Gateway, head: bytes) -> None:
     assert status in (400, 413) and error
 
 
+@pytest.mark.parametrize("body", [b"{", b"{}{}"])
+def test_a_body_of_another_length_than_was_said(gateway: Gateway, body: bytes) -> None:
+    """Too short, and the connection ends; too long, and what is too much is taken for the next request."""
+    with _connected(gateway.http) as connection:
+        connection.sendall(b"POST /v2/models/echo/infer HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n" + body)
+        connection.shutdown(socket.SHUT_WR)
+        came = _closed_within(connection, 20)
+    assert came.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(came.partition(b"\r\n\r\n")[2])["error"].startswith("the request ")
+
+
 @pytest.mark.parametrize("shape", [[2**62, 4], [2**63], [-1], [10**30]])
 def test_a_tensor_whose_size_lies(gateway: Gateway, shape: list[int]) -> None:
     url = f"http://{gateway.http}/v2/models/echo/infer"

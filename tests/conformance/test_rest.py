@@ -57,6 +57,7 @@ SERVED = {
     "the config": Item("/v2/models/sum/config"),
     "the index": Item("/v2/repository/index", b""),
     "the ready index": Item("/v2/repository/index", b'{"ready": true}'),
+    "another protocol is wished for": _infer("INT8", "[1]", connection="upgrade, http2-settings", upgrade="h2c"),
     "no finite numbers": _infer("FP32", "[NaN, Infinity, -Infinity, 1.1]", 4),
     "whole numbers for floats": _infer("FP64", "[1, 2]", 2),
     "the largest": _infer("UINT64", "[18446744073709551615]"),
