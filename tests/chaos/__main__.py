@@ -14,37 +14,37 @@ from typing import Any
 import structlog
 
 from tests.chaos import cancels, gateways, network, replicas, report, rollouts, soak, stateful
-from tests.chaos.idle import idle
+from tests.chaos.idle import Idle, idle
 from tests.chaos.row import Row
 from tests.running import ROOT
 
-_Fault = Callable[[Path], Coroutine[Any, Any, Row]]
+_Fault = Callable[[Path, Idle], Coroutine[Any, Any, Row]]
 
 
 def faults(soak_s: float) -> dict[str, _Fault]:
     """By the name of their row."""
     return {
-        "replica_killed": lambda d: replicas.killed(d, 20, "one replica"),
-        "replica_terminated": lambda d: replicas.killed(d, 20, "one replica, in order"),
-        "stub_killed": lambda d: replicas.killed(d, 20, "a Python backend stub"),
-        "replica_stopped": lambda d: replicas.held_up(d, 20, 16),
-        "all_replicas_down": replicas.all_away,
-        "versions_swapped": lambda d: rollouts.swapped(d, 20),
-        "canary_wrong": lambda d: rollouts.bad_canary(d, "wrong", 25),
-        "canary_slow": lambda d: rollouts.bad_canary(d, "slow", 25),
-        "canary_failing": lambda d: rollouts.bad_canary(d, "failing", 25),
-        "worker_terminated": lambda d: gateways.worker_ended(d, signal.SIGTERM, 12),
-        "worker_killed": lambda d: gateways.worker_ended(d, signal.SIGKILL, 12),
-        "all_terminated": gateways.stopped_altogether,
-        "overload_2x": lambda d: gateways.overloaded(d, 2, 60),
-        "overload_5x": lambda d: gateways.overloaded(d, 5, 60),
-        "cancelled": lambda d: cancels.cancelled(d, 100),
-        "retry_storm": lambda d: replicas.refused(d, 20),
-        "bad_network": lambda d: network.bad_network(d, 12),
-        "replica_killed_stateful": lambda d: stateful.broken_off(d, "SIGKILL"),
-        "replica_stopped_stateful": lambda d: stateful.broken_off(d, "SIGSTOP"),
-        "worker_terminated_stateful": stateful.handed_over,
-        "soak": lambda d: soak.soaked(d, soak_s),
+        "replica_killed": lambda d, _: replicas.killed(d, 20, "one replica"),
+        "replica_terminated": lambda d, _: replicas.killed(d, 20, "one replica, in order"),
+        "stub_killed": lambda d, _: replicas.killed(d, 20, "a Python backend stub"),
+        "replica_stopped": lambda d, _: replicas.held_up(d, 20, 16),
+        "all_replicas_down": lambda d, _: replicas.all_away(d),
+        "versions_swapped": lambda d, _: rollouts.swapped(d, 20),
+        "canary_wrong": lambda d, control: rollouts.bad_canary(d, "wrong", 25, control),
+        "canary_slow": lambda d, control: rollouts.bad_canary(d, "slow", 25, control),
+        "canary_failing": lambda d, control: rollouts.bad_canary(d, "failing", 25, control),
+        "worker_terminated": lambda d, _: gateways.worker_ended(d, signal.SIGTERM, 12),
+        "worker_killed": lambda d, _: gateways.worker_ended(d, signal.SIGKILL, 12),
+        "all_terminated": lambda d, _: gateways.stopped_altogether(d),
+        "overload_2x": lambda d, control: gateways.overloaded(d, 2, 60, control),
+        "overload_5x": lambda d, control: gateways.overloaded(d, 5, 60, control),
+        "cancelled": lambda d, control: cancels.cancelled(d, 100, control),
+        "retry_storm": lambda d, _: replicas.refused(d, 20),
+        "bad_network": lambda d, _: network.bad_network(d, 12),
+        "replica_killed_stateful": lambda d, _: stateful.broken_off(d, "SIGKILL"),
+        "replica_stopped_stateful": lambda d, _: stateful.broken_off(d, "SIGSTOP"),
+        "worker_terminated_stateful": lambda d, _: stateful.handed_over(d),
+        "soak": lambda d, _: soak.soaked(d, soak_s),
     }
 
 
@@ -70,7 +70,7 @@ def _do(fault: _Fault) -> Row:
     """One fault, and what the machine did to a process that did nothing meanwhile."""
     load, started = os.getloadavg()[0], time.monotonic()
     with tempfile.TemporaryDirectory() as directory, idle() as control:
-        row = asyncio.run(fault(Path(directory)))
+        row = asyncio.run(fault(Path(directory), control))
         row.figures["row_took_s"] = round(time.monotonic() - started)
         row.figures["load_average_before"] = round(load, 1)
         row.figures["idle_process_late_p99_ms"] = control.quantile_ms(0.99)

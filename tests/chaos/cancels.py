@@ -12,7 +12,7 @@ import httpx
 from grpc import aio
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
-from tests.chaos.idle import Idle, idle
+from tests.chaos.idle import HELD_UP_MS, Idle
 from tests.chaos.row import Row
 from tests.chaos.stage import until
 from tests.gateway.tritons import StandIn, replicas
@@ -21,8 +21,6 @@ from tests.worker import Worker, worker
 _PLACES = 4
 _QUEUED = 20
 _MOST_MS = 50.0
-# A cancellation is not judged, and made again, where a process that did nothing was so late meanwhile.
-_HELD_UP_MS = 10.0
 
 _Ask = Callable[[str], Coroutine[Any, Any, object]]
 
@@ -45,21 +43,20 @@ class _Held:
         raise AssertionError
 
 
-async def cancelled(directory: Path, times: int) -> Row:
-    """Cancel calls at Triton and in the queue, over gRPC and REST."""
+async def cancelled(directory: Path, times: int, control: Idle) -> Row:
+    """Cancel calls and streams at Triton, and calls in the queue, over gRPC and REST."""
     row = Row("callers that cancel", "what they caused upstream is cancelled within 50 ms, and begun no more")
     held = _Held()
     places = {f"CONCURRENCY__{name}": str(_PLACES) for name in ("FLOOR", "INITIAL", "CEILING")}
     directory.mkdir(parents=True, exist_ok=True)
     async with replicas(2) as tritons:
         for triton in tritons:
-            triton.infer = held.infer
+            triton.infer = triton.stream = held.infer
         address = ",".join(triton.address for triton in tritons)
         starting = worker(directory, UPSTREAM__ADDRESS=address, **places)
         gateway = await asyncio.to_thread(starting.__enter__)
         try:
-            with idle() as control:
-                await _measure(row, gateway, held, tritons, times, control)
+            await _measure(row, gateway, held, tritons, times, control)
         finally:
             await asyncio.to_thread(starting.__exit__, None, None, None)
     return row
@@ -77,7 +74,12 @@ async def _measure(row: Row, gateway: Worker, held: _Held, tritons: list[StandIn
                 tensor = {"name": "x", "datatype": "INT32", "shape": [1], "data": [1]}
                 return await client.post("/v2/models/digits/infer", json={"id": name, "inputs": [tensor]})
 
-            ways: dict[str, _Ask] = {"grpc": over_grpc, "rest": over_rest}
+            async def in_a_stream(name: str) -> object:
+                call: Any = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")(timeout=30)
+                await call.write(_request(name).SerializeToString())
+                return await call.read()
+
+            ways: dict[str, _Ask] = {"grpc": over_grpc, "rest": over_rest, "stream": in_a_stream}
             for way, ask in ways.items():
                 judged, not_judged, missed = await _cancel_each(held, ask, way, times, control)
                 worst = max(judged, default=0.0)
@@ -95,7 +97,8 @@ async def _measure(row: Row, gateway: Worker, held: _Held, tritons: list[StandIn
 async def _cancel_each(
     held: _Held, ask: _Ask, way: str, times: int, control: Idle
 ) -> tuple[list[float], list[float], int]:
-    """Milliseconds of as many cancellations as asked for; of those that the machine held up; how many did not come."""
+    """Milliseconds of as many cancellations as asked for; of those made beside these, as the machine held them up; how many did
+    not come."""
     judged: list[float] = []
     not_judged: list[float] = []
     missed = 0
@@ -103,7 +106,7 @@ async def _cancel_each(
         began, ended = await _cancel_one(held, ask, f"{way} {len(judged) + len(not_judged) + missed}")
         if ended is None:
             missed += 1
-        elif control.late_ms(began, ended) > _HELD_UP_MS:
+        elif control.late_ms(began, ended) > HELD_UP_MS:
             not_judged.append((ended - began) * 1_000)
         else:
             judged.append((ended - began) * 1_000)
@@ -113,8 +116,8 @@ async def _cancel_each(
 async def _cancel_one(held: _Held, ask: _Ask, name: str) -> tuple[float, float | None]:
     """When it was cancelled, and when that came to its end upstream; None where it did not."""
     call = asyncio.create_task(ask(name))
-    await until(lambda: name in held.begun, 5)
-    await asyncio.sleep(random.random() / 100)
+    await until(lambda: name in held.begun, 5, every_s=0.001)
+    await asyncio.sleep(random.random() / 20)
     at = time.monotonic()
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)

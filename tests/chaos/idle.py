@@ -7,11 +7,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from struct import Struct
 
+from tests.chaos.load import Call
+
+# What is later than this is held up: no figure of time of that moment is judged.
+HELD_UP_MS = 10.0
 _MOMENT = Struct("dd")
 _EVERY_S = 0.005
 _WATCH = f"""
@@ -39,6 +43,15 @@ class Idle:
         """How late it was: 1 for the worst."""
         late = sorted(ended - began - _EVERY_S for began, ended in self._moments())
         return round(late[min(len(late) - 1, int(len(late) * quantile))] * 1_000, 1)
+
+    def undisturbed(self, calls: Sequence[Call]) -> list[Call]:
+        """The calls that were not under way while it was held up, nor for as long afterwards."""
+        held_up = [
+            (began, 2 * ended - began)
+            for began, ended in self._moments()
+            if (ended - began - _EVERY_S) * 1_000 > HELD_UP_MS
+        ]
+        return [call for call in calls if not any(began < call.ended and ended > call.due for began, ended in held_up)]
 
     def late_ms(self, since: float, until: float) -> float:
         """The most that it was late by while it overlapped this time, or just before or after."""

@@ -21,11 +21,11 @@ def write(repository: Path) -> None:
     models.write_work(repository, {1: "none"})
 
 
-async def killed(directory: Path, seconds: float, victim: str, before_s: float = 5) -> Row:
+async def killed(where: Path | Stage, seconds: float, victim: str, before_s: float = 5) -> Row:
     """SIGKILL of a tritonserver, or of one process of a model; or SIGTERM of a tritonserver, as when it is upgraded."""
     ending = signal.SIGTERM if victim == "one replica, in order" else signal.SIGKILL
     row = Row(f"{ending.name} of {victim}", "0 failed requests; p99 back within 10 s")
-    async with staged(directory, write) as stage, Load(stage.server.grpc, stage.key) as load:
+    async with staged(where, write) as stage, Load(stage.server.grpc, stage.key) as load:
         before = await load.run(load.capacity / 2, before_s)
         allowed_ms = p99_ms(before) * _NORMAL
         running = asyncio.create_task(load.run(load.capacity / 2, seconds))

@@ -101,9 +101,16 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(directory: Path, write: Callable[[Path], None], **settings: str) -> AsyncIterator[Stage]:
-    """`tidegate up` with two replicas and a repository of its own."""
-    repository = directory / "models"
+async def staged(where: Path | Stage, write: Callable[[Path], None], **settings: str) -> AsyncIterator[Stage]:
+    """`tidegate up` with two replicas and a repository of its own.
+
+    Args:
+        where: A directory for it; or one that runs already, with these models and such settings.
+    """
+    if isinstance(where, Stage):
+        yield where
+        return
+    directory, repository = where, where / "models"
     repository.mkdir(parents=True)
     write(repository)
     chosen = {"TRITON__REPLICAS": "2", "WORKERS": "1", "MODEL_REPOSITORY": str(repository), **settings}
@@ -121,7 +128,7 @@ def stopped(process: psutil.Process) -> Iterator[None]:
         process.resume()
 
 
-async def until(condition: Callable[[], object], seconds: float) -> float | None:
+async def until(condition: Callable[[], object], seconds: float, every_s: float = 0.02) -> float | None:
     """How long until it holds; None where it does not in this time. Awaits what is awaitable."""
     started = time.monotonic()
     while time.monotonic() - started < seconds:
@@ -130,7 +137,7 @@ async def until(condition: Callable[[], object], seconds: float) -> float | None
             found = await found
         if found:
             return round(time.monotonic() - started, 2)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(every_s)
     return None
 
 

@@ -17,19 +17,22 @@ from tests.conformance import models
 _SERVICE = "/inference.GRPCInferenceService/"
 _SEQUENCES = 12
 _STREAMS = 8
+# Triton waits for sequences that nobody ends.
+SETTINGS = {"TRITON__EXIT_TIMEOUT_S": "1"}
 
 
-def _write(repository: Path) -> None:
+def write(repository: Path) -> None:
+    """A model of sequences, and one of streams."""
     models.write(repository)
-    for model in repository.iterdir():
-        if model.name not in ("accumulate", "repeat"):
-            shutil.rmtree(model)
+    for name in models.names():
+        if name not in ("accumulate", "repeat"):
+            shutil.rmtree(repository / name)
     config = repository / "accumulate" / "config.pbtxt"
     many = "sequence_batching { oldest { max_candidate_sequences: 32 }"
     config.write_text(config.read_text().replace("sequence_batching {", many))
 
 
-async def broken_off(directory: Path, fault: str) -> Row:
+async def broken_off(where: Path | Stage, fault: str) -> Row:
     """A fault while sequences and streams are on both replicas.
 
     Args:
@@ -40,15 +43,16 @@ async def broken_off(directory: Path, fault: str) -> Row:
         "those of the other replica go on; the rest end as UNAVAILABLE and can begin again; none is answered without its "
         "state",
     )
-    async with staged(directory, _write) as stage, aio.insecure_channel(stage.server.grpc) as channel:
+    async with staged(where, write, **SETTINGS) as stage, aio.insecure_channel(stage.server.grpc) as channel:
         callers = _Callers(channel, stage)
         homes = [await callers.step(number, 1, starts=True) for number in range(_SEQUENCES)]
         streams = [asyncio.create_task(callers.stream(number)) for number in range(_STREAMS)]
         await asyncio.sleep(1)
         triton = stage.tritons()[1]
+        before = stage.server.log.count("replica is out")
         triton.kill() if fault == "SIGKILL" else triton.suspend()
         try:
-            out = await until(lambda: "replica is out" in stage.server.log, 10)
+            out = await until(lambda: stage.server.log.count("replica is out") > before, 10)
             steps = [await callers.step(number, 1) for number in range(_SEQUENCES)]
             begun = [await callers.step(number, 5, starts=True) for number, step in enumerate(steps) if step != "2"]
             ended = await asyncio.gather(*streams)
@@ -77,7 +81,7 @@ async def broken_off(directory: Path, fault: str) -> Row:
 async def handed_over(directory: Path) -> Row:
     """SIGTERM of one gateway worker of two, with sequences and streams on both."""
     row = Row("SIGTERM of one worker, sequences and streams on both", "every sequence and every stream goes on")
-    async with staged(directory, _write, WORKERS="2") as stage, AsyncExitStack() as stack:
+    async with staged(directory, write, WORKERS="2", **SETTINGS) as stage, AsyncExitStack() as stack:
         callers = []
         for number in range(_STREAMS):
             options = [("grpc.use_local_subchannel_pool", 1), ("tidegate.connection", number)]

@@ -1,11 +1,16 @@
-"""The short form of `make chaos`: the faults whose outcome no figure of time decides, on one pair of Tritons each."""
+"""The short form of `make chaos`: the faults whose outcome no figure of time decides, one after the other on one pair of Tritons."""
 
 import json
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from tests.chaos import cancels, gateways, replicas, report, rollouts, stateful
+import pytest
+
+from tests.chaos import cancels, gateways, models, replicas, report, rollouts, stateful
+from tests.chaos.idle import idle
 from tests.chaos.row import Row
+from tests.chaos.stage import Stage, staged, until
 
 # What these rows say about time is for the report; here only what was lost, or answered wrong, decides.
 _TIMINGS = ("p99", "slowest refusal", "another served after", "was ejected after", "slower", "followed after")
@@ -16,12 +21,35 @@ def _check(row: Row) -> None:
     assert not lost, (lost, row.figures)
 
 
-async def test_a_killed_replica_loses_no_call(tmp_path: Path) -> None:
-    _check(await replicas.killed(tmp_path, 4, "one replica", before_s=1))
+def _write(repository: Path) -> None:
+    stateful.write(repository)
+    models.write_work(repository, {1: "none", 2: "none", 4: "failing"})
 
 
-async def test_a_worker_that_is_told_to_end_answers_what_it_has(tmp_path: Path) -> None:
-    row = await gateways.worker_ended(tmp_path, signal.SIGTERM, 4)
+@pytest.fixture(scope="module")
+async def started(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with staged(tmp_path_factory.mktemp("chaos"), _write, WORKERS="2", **stateful.SETTINGS) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def stage(started: Stage) -> Stage:
+    """Both replicas take calls again, whatever a test before did."""
+    assert await until(lambda: started.metric_is("tidegate_replica_up", 2), 60) is not None
+    return started
+
+
+async def test_a_canary_that_fails_is_rolled_back_and_fails_no_others_calls(stage: Stage) -> None:
+    with idle() as control:
+        _check(await rollouts.bad_canary(stage, "failing", 5, control, before_s=1, percent=50))
+
+
+async def test_versions_are_swapped_without_a_failed_call(stage: Stage) -> None:
+    _check(await rollouts.swapped(stage, 1))
+
+
+async def test_a_worker_that_is_told_to_end_answers_what_it_has(stage: Stage) -> None:
+    row = await gateways.worker_ended(stage, signal.SIGTERM, 4)
     outcomes = row.figures["outcomes"]
     if isinstance(outcomes, dict) and outcomes.keys() == {"OK", "CANCELLED"} and outcomes["CANCELLED"] == 1:
         # gRPC's core cancels a call that comes in the very moment in which its server begins to stop.
@@ -29,16 +57,17 @@ async def test_a_worker_that_is_told_to_end_answers_what_it_has(tmp_path: Path) 
     _check(row)
 
 
-async def test_versions_are_swapped_without_a_failed_call(tmp_path: Path) -> None:
-    _check(await rollouts.swapped(tmp_path, 1))
+async def test_a_killed_replica_loses_no_call(stage: Stage) -> None:
+    _check(await replicas.killed(stage, 4, "one replica", before_s=1))
+
+
+async def test_sequences_and_streams_end_with_their_replica_and_no_others(stage: Stage) -> None:
+    _check(await stateful.broken_off(stage, "SIGKILL"))
 
 
 async def test_who_cancels_ends_what_it_caused_wherever_it_is(tmp_path: Path) -> None:
-    _check(await cancels.cancelled(tmp_path, 5))
-
-
-async def test_sequences_and_streams_end_with_their_replica_and_no_others(tmp_path: Path) -> None:
-    _check(await stateful.broken_off(tmp_path, "SIGKILL"))
+    with idle() as control:
+        _check(await cancels.cancelled(tmp_path, 5, control))
 
 
 def test_the_report_says_what_held_and_keeps_the_rows_of_before(tmp_path: Path) -> None:

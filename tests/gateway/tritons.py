@@ -23,6 +23,7 @@ class StandIn(grpc.GenericRpcHandler):
     Attributes:
         serves: Name and version of what it says is ready.
         infer: Answers an inference in place of the usual answer.
+        stream: What it does with the first request of a stream.
         silent: It leaves questions about its models unanswered.
         asked: The methods it was asked for.
     """
@@ -31,6 +32,7 @@ class StandIn(grpc.GenericRpcHandler):
         self.name = name
         self.serves = {("digits", "1")}
         self.infer: Infer | None = None
+        self.stream: Infer = hangs
         self.silent = False
         self.asked: list[str] = []
         self.address = ""
@@ -66,7 +68,7 @@ class StandIn(grpc.GenericRpcHandler):
             if method == "ModelInfer":
                 return await (self.infer or self.answer)(request, context)
             if method == "ModelStreamInfer":
-                await hangs(request, context)
+                return await self.stream(request, context)
             return b""
 
         return grpc.unary_unary_rpc_method_handler(answer)
