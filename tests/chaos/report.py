@@ -18,16 +18,21 @@ _HEAD = """# Reliability
 
 Each fault is done to real processes under steady open-loop load: `tidegate up` with two Tritons, or two Tritons, a proxy before each
 and a gateway worker. Callers first ask as fast as they are answered for a moment; half of that rate is the load, where the fault is
-not the load itself. `make chaos` does all of it (about 45 minutes) and writes this page and `build/chaos.json`; `make chaos
-ROWS="replica_killed overload_2x"` does some, and renews their lines. `make test` has a short form, which asserts what was lost and
-not what time it took.
+not the load itself. `make chaos` does all of it (about 45 minutes) and writes this page, [its figures](reliability.json) and
+`build/chaos.json`; `make chaos ROWS="replica_killed overload_2x"` does some, and renews their lines. `make test` has a short form, which
+asserts what was lost and not what time it took.
+
+Beside each fault a process sleeps 5 ms at a time and notes how late it awakes (`idle process late`): by so much the machine, with all that ran on it,
+held up whoever wanted to run. Figures of calls that were *not held up* leave out those that were under way while that was more than 10 ms, or
+for as long again afterwards; all others are of all calls. Calls beside a canary and accepted calls in an overload are judged by
+those that were not held up, where these are at least half; a cancellation that was held up is made again.
 
 Measured {dates} on {machine}, with Python {python}, grpcio {grpcio} and the Triton of nvidia-pytriton {pytriton}. Two cores can show
 how a fleet behaves, and not how much it can do: the model's work is to wait {service_ms} ms, {instances} at a time in each replica,
 one request a batch. Callers, gateway and Tritons share the cores.
 
-| fault | must hold | holds | figures |
-|---|---|---|---|
+| row | fault | must hold | holds | figures |
+|---|---|---|---|---|
 {rows}
 """
 
@@ -65,7 +70,7 @@ def _text(found: _Found) -> str:
         pytriton=version("nvidia-pytriton"),
         service_ms=models.SERVICE_MS,
         instances=models.INSTANCES,
-        rows="\n".join(_line(row) for row in found.values()),
+        rows="\n".join(_line(name, row) for name, row in found.items()),
     )
 
 
@@ -75,11 +80,11 @@ def _notes(page: Path) -> str:
     return mark + notes
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _line(name: str, row: Mapping[str, Any]) -> str:
     verdict = "yes" if row["holds"] else "**no**: " + "; ".join(row["broken"])
     told = ("holds", "fault", "must", "broken", "measured")
-    figures = ", ".join(f"{name.replace('_', ' ')} {_value(row[name])}" for name in row if name not in told)
-    return f"| {row['fault']} | {row['must']} | {verdict} | {figures} |"
+    figures = ", ".join(f"{key.replace('_', ' ')} {_value(row[key])}" for key in row if key not in told)
+    return f"| `{name}` | {row['fault']} | {row['must']} | {verdict} | {figures} |"
 
 
 def _value(value: object) -> str:

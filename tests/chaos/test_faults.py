@@ -76,7 +76,7 @@ def test_the_report_says_what_held_and_keeps_the_rows_of_before(tmp_path: Path) 
     report.write({"bad": bad}, ["good", "bad"], figures, page)
     report.write({"good": good}, ["good", "bad"], figures, page)
     lines = page.read_text().splitlines()
-    assert lines[-2:] == ["| a | b | yes | failed 0 |", "| c | d | **no**: 3 calls failed |  |"]
+    assert lines[-2:] == ["| `good` | a | b | yes | failed 0 |", "| `bad` | c | d | **no**: 3 calls failed |  |"]
     found = json.loads(figures.read_text())
     assert {name: row["holds"] for name, row in found.items()} == {"good": True, "bad": False}
     assert found["good"]["failed"] == 0
