@@ -23,7 +23,7 @@ from gateway.metrics.live import Live
 from gateway.metrics.settings import LoggedCalls
 from gateway.metrics.triton_statistics import TritonStatistics
 from gateway.metrics.watchers import CallWatchers, Tracer, Watcher
-from gateway.metrics.workers import calls_lost, use_files
+from gateway.metrics.workers import predecessor, use_files
 from gateway.operations import Operations, Readiness
 from gateway.ports import Limiter
 from gateway.redis_link import RedisLink
@@ -73,7 +73,7 @@ class Gateway:
             settings.metrics,
             settings.limits,
             CallWatchers(traces, _watchers(settings)),
-            calls_lost(settings.metrics_dir, settings.worker),
+            predecessor(settings.metrics_dir, settings.worker),
         )
         certificates = Certificates(settings.tls, certificate_expiry().set) if settings.tls.certificate else None
         identities = Identities.build(settings)

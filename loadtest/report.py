@@ -124,7 +124,7 @@ def _rate_over_time(run: Run) -> str:
     axes.bar(numbers, answered, label="answered")
     axes.bar(numbers, [second.failed for second in seconds], bottom=answered, label="without a good answer")
     axes.set(title="Requests", xlabel="s", ylabel="1/s")
-    axes.legend()
+    figure.legend(ncols=2, loc="outside lower center")
     return svg(figure, "requests")
 
 
@@ -159,7 +159,7 @@ def _parts(run: Run) -> str:
         left = [begin + width for begin, width in zip(left, widths, strict=True)]
     axes.plot([each.client_s * 1_000 for each in shown], labels, "k|", markersize=24, label="as the client measured it")
     axes.set(xlabel="ms")
-    axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.3))
+    figure.legend(ncols=4, loc="outside lower center", markerscale=0.5)
     return svg(figure, "parts")
 
 

@@ -17,6 +17,7 @@ from gateway.metrics.native import NativeDurations
 from gateway.metrics.observation import OK, CallObservation, outcome_of
 from gateway.metrics.settings import MetricsSettings
 from gateway.metrics.watchers import CallWatchers
+from gateway.metrics.workers import Predecessor
 from gateway.settings import LimitSettings
 
 DURATION = "tidegate_stage_duration_seconds"
@@ -44,16 +45,12 @@ class PrometheusMetrics:
         settings: MetricsSettings,
         limits: LimitSettings,
         watchers: CallWatchers,
-        lost: int = 0,
+        predecessor: Predecessor = Predecessor(),
     ) -> None:
-        """Begin, or go on where the files are a predecessor's.
-
-        Args:
-            lost: Calls that the predecessor had begun and not ended when it died.
-        """
+        """Begin, or go on where the files are a predecessor's."""
         self._watchers = watchers
         self._calls = _Calls(registry)
-        self._calls.lost.inc(lost)
+        self._calls.lost.inc(predecessor.lost)
         self._calls.most.set(limits.max_in_flight)
         self._begin, self._in_flight = adding(self._calls.started), adding(self._calls.in_flight)
         self._by_outcome = _ByOutcome(registry)
@@ -61,8 +58,8 @@ class PrometheusMetrics:
         self._by_model = _ByModel(registry)
         self._by_tenant = _ByCaller(registry, "tenant")
         self._by_key = _ByCaller(registry, "key")
-        self._tenants = _Labels(settings.max_tenants)
-        self._keys = _Labels(settings.max_keys, _KEY)
+        self._tenants = _Labels(settings.max_tenants, predecessor.tenants)
+        self._keys = _Labels(settings.max_keys, predecessor.keys, _KEY)
         self._series: dict[tuple[str, str, str, CacheStatus, str, str], _Series] = {}
 
     def observe(self, headers: Headers = no_headers) -> CallObservation:
@@ -241,10 +238,12 @@ class _Labels(dict[str | None, str]):
     """By name: its label, which the first so many names have for themselves.
 
     Args:
+        kept: Labels that there are already: they have no end while the files last.
         prefix: Of the names that may have one; the label is without it.
     """
 
-    def __init__(self, most: int, prefix: str = "") -> None:
+    def __init__(self, most: int, kept: frozenset[str], prefix: str = "") -> None:
+        super().__init__({prefix + label: label for label in kept - {NONE, OTHERS}})
         self._most = most
         self._prefix = prefix
 

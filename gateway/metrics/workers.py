@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import multiprocess, values
@@ -10,6 +11,8 @@ from prometheus_client.mmap_dict import MmapedDict
 _STARTED = "tidegate_calls_started_total"
 _LOST = "tidegate_calls_lost_total"
 _ENDED = "tidegate_stage_duration_seconds_bucket"
+_OF_TENANTS = "tidegate_tenant_calls_total"
+_OF_KEYS = "tidegate_key_calls_total"
 
 
 def use_files(metrics_dir: Path, worker: int) -> None:
@@ -28,9 +31,24 @@ def forget_gauges(metrics_dir: Path, worker: int) -> None:
     multiprocess.mark_process_dead(worker, str(metrics_dir))  # type: ignore[no-untyped-call]  # Untyped library.
 
 
-def calls_lost(metrics_dir: Path, worker: int) -> int:
-    """Calls that the worker's predecessor began, did not end, and that are not counted as lost yet."""
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """What the files hold that a worker goes on with.
+
+    Attributes:
+        lost: Calls that were begun, did not end, and are not counted as lost yet.
+        tenants: Those that have labels of their own, as have `keys`.
+    """
+
+    lost: int = 0
+    tenants: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
+
+
+def predecessor(metrics_dir: Path, worker: int) -> Predecessor:
+    """What there was before this process."""
     lost = 0.0
+    tenants, keys = set(), set()
     for path in (metrics_dir / f"counter_{worker}.db", metrics_dir / f"histogram_{worker}.db"):
         if not path.exists():
             continue
@@ -40,4 +58,8 @@ def calls_lost(metrics_dir: Path, worker: int) -> int:
                 lost += value
             elif name == _LOST or (name == _ENDED and labels["stage"] == "total"):
                 lost -= value
-    return max(0, round(lost))
+            elif name == _OF_TENANTS:
+                tenants.add(labels["tenant"])
+            elif name == _OF_KEYS:
+                keys.add(labels["key"])
+    return Predecessor(max(0, round(lost)), frozenset(tenants), frozenset(keys))

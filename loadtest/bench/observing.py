@@ -63,7 +63,7 @@ class Nothing:
 
 
 class InTurns:
-    def __init__(self, registry, settings, limits, watchers, lost):
+    def __init__(self, registry, settings, limits, watchers, predecessor):
         def logging(**options):
             log = CallLog(CallLogSettings(**options), time.monotonic)
             return PrometheusMetrics(CollectorRegistry(), settings, limits, CallWatchers(None, (log,)))

@@ -16,6 +16,7 @@ from gateway.metrics.observation import CallObservation
 from gateway.metrics.settings import MetricsSettings
 from gateway.metrics.triton_statistics import BatchFigures, Closed, TritonStatistics, why
 from gateway.metrics.watchers import CallWatchers
+from gateway.metrics.workers import Predecessor, predecessor
 from gateway.routing.catalog import Batching
 from gateway.settings import LimitSettings
 from tests.running import ROOT
@@ -23,7 +24,8 @@ from tests.running import ROOT
 
 def _metrics(registry: CollectorRegistry, max_tenants: int = 100, max_keys: int = 100) -> PrometheusMetrics:
     settings = MetricsSettings(max_tenants=max_tenants, max_keys=max_keys)
-    return PrometheusMetrics(registry, settings, LimitSettings(), CallWatchers(), lost=2)
+    before = Predecessor(lost=2, tenants=frozenset({"before", "_none", "_other"}))
+    return PrometheusMetrics(registry, settings, LimitSettings(), CallWatchers(), before)
 
 
 def _call(
@@ -39,14 +41,14 @@ def _call(
 
 def test_tenants_past_the_bound_are_counted_together() -> None:
     registry = CollectorRegistry()
-    metrics = _metrics(registry, max_tenants=2)
-    for tenant in ("a", "b", "c", "d", "a", None):
+    metrics = _metrics(registry, max_tenants=3)
+    for tenant in ("a", "b", "c", "d", "a", None, "before"):
         _call(metrics, tenant)
     counted = {
         tenant: registry.get_sample_value("tidegate_tenant_calls_total", {"tenant": tenant, "outcome": "ok"})
-        for tenant in ("a", "b", "c", "d", "_other", "_none")
+        for tenant in ("a", "b", "c", "d", "_other", "_none", "before")
     }
-    assert counted == {"a": 2, "b": 1, "c": None, "d": None, "_other": 2, "_none": 1}
+    assert counted == {"a": 2, "b": 1, "c": None, "d": None, "_other": 2, "_none": 1, "before": 1}
     assert registry.get_sample_value("tidegate_tenant_images_total", {"tenant": "_other"}) == 6
 
 
@@ -94,6 +96,37 @@ def test_what_a_predecessor_lost_is_counted() -> None:
     registry = CollectorRegistry()
     _metrics(registry)
     assert registry.get_sample_value("tidegate_calls_lost_total") == 2
+
+
+def test_a_predecessors_files_tell_what_it_lost_and_which_labels_it_had(tmp_path: Path) -> None:
+    """Written by a process of its own, because the library is told once where its files are."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _DIE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 9, ended.stderr
+    assert predecessor(tmp_path, 0) == Predecessor(1, frozenset({"acme"}), frozenset({"a", "_none"}))
+    assert predecessor(tmp_path, 1) == Predecessor()
+
+
+_DIE = """
+import os, sys
+from pathlib import Path
+from prometheus_client import CollectorRegistry
+from gateway.call import Identity
+from gateway.metrics.instruments import PrometheusMetrics
+from gateway.metrics.settings import MetricsSettings
+from gateway.metrics.watchers import CallWatchers
+from gateway.metrics.workers import use_files
+from gateway.settings import LimitSettings
+
+use_files(Path(sys.argv[1]), 0)
+metrics = PrometheusMetrics(CollectorRegistry(), MetricsSettings(), LimitSettings(), CallWatchers())
+for subject in ("key:a", "token:b"):
+    with metrics.observe() as observation:
+        observation.called_by(Identity(subject, frozenset(), tenant="acme"))
+metrics.observe()
+os._exit(9)
+"""
 
 
 @pytest.mark.parametrize(
