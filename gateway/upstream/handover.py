@@ -149,7 +149,7 @@ class Handover:
         """The call that had a region is done.
 
         Args:
-            unsure: It was sent to a replica that did not answer it.
+            unsure: It was sent to a replica that did not answer, or not for the region.
         """
         if not unsure:
             self._regions.give_back(region)
@@ -228,13 +228,14 @@ class _Shared:
         """Ask a replica; through gRPC where it cannot have the region."""
         way = "refused"
         if await self._handover.tell(self._region, replica, deadline):
+            name = self._region.name
             self._unsure += 1
             try:
                 answer = await replica.call("ModelInfer", self._message, deadline, affinity)
-            except (InvalidArgument, NotFound) as error:
-                if self._region.name not in error.message:
+            except GatewayError as error:
+                # Refused for its region, it has not been begun; and a caller would learn the name.
+                if name not in error.message:
                     raise
-                self._unsure -= 1
                 self._handover.unknown(self._region, replica)
                 way = "unknown_region"
             else:

@@ -22,6 +22,8 @@ _ID_BITS = 0x7FFF_FFFF
 # Of what came, so much is let pass before the server is told that it may send more.
 _CREDIT = 1 << 20
 _MAX_HEADER_BYTES = 64 << 10
+# A smaller request is sent in less time with what is before it copied to one piece.
+_JOINED_BYTES = 64 << 10
 
 
 class CallLost(Exception):
@@ -185,16 +187,11 @@ class Http2Connection(asyncio.Protocol):
         if size <= min(self._max_frame, self._window, self._initial_window) and self._writable and not self._waiting:
             self._window -= size
             self._calls[number] = _Call(answer, None, self._initial_window - size)
-            self._transport.write(
-                b"".join(
-                    (
-                        head,
-                        frames.FRAME.pack(size >> 16, size & 0xFFFF, frames.DATA, frames.END_STREAM, number),
-                        prefix,
-                        request,
-                    )
-                )
-            )
+            data = frames.FRAME.pack(size >> 16, size & 0xFFFF, frames.DATA, frames.END_STREAM, number)
+            if size <= _JOINED_BYTES:
+                self._transport.write(b"".join((head, data, prefix, request)))
+            else:
+                self._transport.writelines((head + data + prefix, request))
             return number
         call = _Call(answer, memoryview(request), self._initial_window, prefix)
         self._calls[number] = self._waiting[number] = call

@@ -362,6 +362,27 @@ async def test_another_replica_is_told_in_place_of_one_that_is_lost(figures: Fig
     assert set(figures.ways) == {"shared_memory"}
 
 
+async def test_the_region_of_a_hedged_call_waits_for_the_slower_replica(figures: Figures) -> None:
+    request = bytes(_request(_array(1)).SerializeToString())
+    async with replicas(2) as two, upstream(two, figures, hedge=True, shared_memory_bytes=_ROOM) as up:
+        two[0].serves = two[1].serves = {("sums", "1")}
+        await check(up)
+        for _ in range(20):
+            await up.infer("sums", "1", request, soon())
+        (region,) = _idle(up)
+        for each in two:
+            each.infer = hangs
+        asked = asyncio.create_task(up.infer("sums", "1", request, soon()))
+        await _until(lambda: bool(figures.hedges) and all(each.inferences for each in two))
+        two[1].infer = two[0].infer = None
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        assert _idle(up) == []
+        await _until(lambda: all("SystemSharedMemoryUnregister" in each.asked for each in two))
+        await up.infer("sums", "1", request, soon())
+        assert len(_idle(up)) == 1 and _idle(up) != [region]
+
+
 async def test_a_replica_that_refuses_regions_is_asked_through_grpc(figures: Figures) -> None:
     request = bytes(_request(_array(1)).SerializeToString())
     async with replicas(1) as (one,), upstream([one], figures, shared_memory_bytes=_ROOM) as up:
