@@ -3,6 +3,7 @@
 import sys
 from asyncio import TimerHandle
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any
 
 import httptools
@@ -25,8 +26,9 @@ def bounded(limits: LimitSettings) -> type[HttpToolsProtocol]:
 class _BoundedProtocol(HttpToolsProtocol):
     """Closes a connection whose caller is too slow with a request's head, or reads nothing of an answer.
 
-    The time for a body is the call's deadline. What is no HTTP is told so, and read on for a while without being looked
-    at: a connection that is closed over what was not read is reset, and takes the answer with it.
+    The time for a body is the call's deadline. What is no HTTP is told so. Where a connection ends before all of a
+    request came, the rest is read for a while without being looked at: one that is closed over what was not read is reset,
+    and takes the answer with it.
     """
 
     max_head_bytes: int
@@ -35,7 +37,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._in_head = False
-        self._refused = False
+        self._deaf = False
         self._piece = b""
         # Since a head was complete or any of a body came: of heads, and of what stands around chunks and behind them.
         self._frame_bytes = 0
@@ -44,15 +46,19 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._for_cycles: Any = SimpleNamespace(
+            write=transport.write, is_closing=transport.is_closing, close=self._end_after_answer
+        )
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._for_cycles.close = self.transport.close  # Not to this object, which holds the cycle.
         self._head_done()
         self._stop_watching()
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._deaf:
             return
         self._frame_bytes += len(data)
         self._piece = data
@@ -109,6 +115,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._head_done()
         self._frame_bytes = 0
         super().on_headers_complete()
+        self.cycle.transport = self._for_cycles
 
     def on_body(self, body: bytes) -> None:
         self._frame_bytes = 0
@@ -119,6 +126,16 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         self._frame_bytes = 0
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        if self._deaf:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def on_response_complete(self) -> None:
+        if not self._deaf:
+            super().on_response_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -156,9 +173,9 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._write_timer = None
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        if self._refused or self.transport.is_closing():
+        if self._deaf or self.transport.is_closing():
             return
-        self._refused = True
+        self._deaf = True
         unanswered = self.cycle is not None and not self.cycle.response_complete
         if unanswered and (self.cycle.response_started or self.pipeline):
             self.transport.close()  # The answer would be taken for that to an earlier request.
@@ -172,6 +189,16 @@ class _BoundedProtocol(HttpToolsProtocol):
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
+        self._end_deaf()
+
+    def _end_after_answer(self) -> None:
+        if self.cycle.more_body and not self._deaf:
+            self._end_deaf()
+        else:
+            self.transport.close()
+
+    def _end_deaf(self) -> None:
+        self._deaf = True
         if not self.transport.can_write_eof():  # TLS, which ends both ways at once.
             self.transport.close()
             return

@@ -308,6 +308,16 @@ def test_a_header_whose_length_lies(gateway: Gateway, head: bytes) -> None:
     assert status in (400, 413) and error
 
 
+def test_who_sends_all_of_its_body_first_reads_why_it_was_refused(gateway: Gateway) -> None:
+    """Though it wishes for no other answer on its connection."""
+    body = bytes(20_000_000)
+    head = b"POST /v2/models/echo/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(
+        body
+    )
+    status, error = _refusal(gateway, head + body)
+    assert status == 413 and str(len(body)) in error
+
+
 @pytest.mark.parametrize("body", [b"{", b"{}{}"])
 def test_a_body_of_another_length_than_was_said(gateway: Gateway, body: bytes) -> None:
     """Too short, and the connection ends; too long, and what is too much is taken for the next request."""
