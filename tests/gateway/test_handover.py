@@ -402,3 +402,15 @@ async def test_a_replica_that_refuses_regions_is_asked_through_grpc(figures: Fig
             await up.infer("sums", "1", request, soon())
         assert one.asked.count("SystemSharedMemoryRegister") == 1
     assert figures.ways == ["refused"] * 2
+
+
+async def test_a_caller_without_time_does_not_make_a_replica_one_that_refuses(figures: Figures) -> None:
+    request = bytes(_request(_array(1)).SerializeToString())
+    async with replicas(1) as (one,), upstream([one], figures, shared_memory_bytes=_ROOM) as up:
+        one.serves = {("sums", "1")}
+        one.register = hangs
+        with pytest.raises(DeadlineExceeded):
+            await up.infer("sums", "1", request, soon(0.2))
+        one.register = None
+        await up.infer("sums", "1", request, soon())
+    assert figures.ways == ["refused", "shared_memory"]
