@@ -12,7 +12,7 @@ from tritonclient.grpc.service_pb2 import (
 )
 
 from gateway import wire
-from gateway.errors import GatewayError, InvalidArgument, NotFound
+from gateway.errors import DeadlineExceeded, GatewayError, InvalidArgument, NotFound
 from gateway.ports import FleetFigures
 from gateway.upstream.meaning import ReplicaLost
 from gateway.upstream.regions import Region, Regions, is_orphan, remove_orphans
@@ -129,6 +129,8 @@ class Handover:
             )
         except ReplicaLost:
             raise
+        except DeadlineExceeded:
+            return False  # Which says more about the caller.
         except GatewayError as error:
             if not isinstance(error, InvalidArgument) or _REGISTERED not in error.message:
                 self._refused_until[replica] = self._clock() + _REFUSED_S

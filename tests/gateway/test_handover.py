@@ -21,7 +21,7 @@ from tritonclient.grpc.service_pb2 import (
     SystemSharedMemoryStatusResponse,
 )
 
-from gateway.errors import DeadlineExceeded, GatewayError, Internal, InvalidArgument
+from gateway.errors import DeadlineExceeded, GatewayError, Internal, InvalidArgument, Unavailable
 from gateway.settings import MEBIBYTE, UpstreamSettings
 from gateway.upstream import regions
 from gateway.upstream.regions import Region, Regions
@@ -228,23 +228,33 @@ async def test_a_region_stays_where_it_is_while_triton_does_not_say_that_it_let_
         assert _idle(up) == []
 
 
-async def test_a_triton_that_was_started_again_is_told_again(triton: EmbeddedTriton, figures: Figures) -> None:
+async def test_a_triton_that_was_started_again_is_told_again(
+    triton: EmbeddedTriton, figures: Figures, repository: Path
+) -> None:
+    began = repository / "sums" / "1" / "began"
     array = _array(1)
     async with _upstream(triton, figures) as up:
-        assert await _sum(up, array) == array.sum(dtype=np.uint64)
+        await asyncio.gather(*(_sum(up, array) for _ in range(2)))
+        began.unlink(missing_ok=True)
+        working = asyncio.create_task(_ask(up, _request(array, wait_ms=30_000)))
+        await _until(began.exists)
         assert triton.pid is not None
         before = triton.restarts
         os.kill(triton.pid, signal.SIGKILL)
+        with pytest.raises(Unavailable):
+            await working
+        assert len(_idle(up)) == 1
         await _until(lambda: triton.restarts > before)
         await triton.wait_until_ready()
-        (replica,) = up.members()
+        await _until(lambda: len(_idle(up)) == 2)
         async with asyncio.timeout(20):
-            while not replica.serves or replica not in up.answering():
+            while not up.answering():
                 await check(up)
                 await asyncio.sleep(0.05)
         for _ in range(2):
             assert await _sum(up, array) == array.sum(dtype=np.uint64)
-    assert figures.ways == ["shared_memory", "unknown_region", "shared_memory"]
+        await _until(lambda: len(_idle(up)) == 2)
+    assert figures.ways == ["shared_memory", "shared_memory", "unknown_region", "shared_memory"]
 
 
 async def test_where_there_is_no_room_grpc_has_it(
@@ -392,3 +402,15 @@ async def test_a_replica_that_refuses_regions_is_asked_through_grpc(figures: Fig
             await up.infer("sums", "1", request, soon())
         assert one.asked.count("SystemSharedMemoryRegister") == 1
     assert figures.ways == ["refused"] * 2
+
+
+async def test_a_caller_without_time_does_not_make_a_replica_one_that_refuses(figures: Figures) -> None:
+    request = bytes(_request(_array(1)).SerializeToString())
+    async with replicas(1) as (one,), upstream([one], figures, shared_memory_bytes=_ROOM) as up:
+        one.serves = {("sums", "1")}
+        one.register = hangs
+        with pytest.raises(DeadlineExceeded):
+            await up.infer("sums", "1", request, soon(0.2))
+        one.register = None
+        await up.infer("sums", "1", request, soon())
+    assert figures.ways == ["refused", "shared_memory"]
