@@ -88,6 +88,16 @@ def test_a_grpc_message_that_grows_a_thousandfold(gateway: Gateway) -> None:
     assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+def test_a_body_that_grows_a_thousandfold(gateway: Gateway) -> None:
+    answer = httpx.post(
+        f"http://{gateway.http}/v2/models/echo/infer",
+        content=gzip.compress(bytes(40 * MAX_BODY_BYTES)),
+        headers={"content-encoding": "gzip"},
+        timeout=30,
+    )
+    assert answer.status_code == 413 and str(MAX_BODY_BYTES) in answer.json()["error"]
+
+
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"inputs":['])
 def test_json_nested_in_500_000_levels(gateway: Gateway, opening: bytes) -> None:
     answer = httpx.post(f"http://{gateway.http}/v2/models/echo/infer", content=opening * 500_000, timeout=30)
@@ -407,6 +417,7 @@ def test_memory_is_back_when_it_comes_again(gateway: Gateway) -> None:
 
 def _everything(gateway: Gateway) -> None:
     test_a_grpc_message_that_grows_a_thousandfold(gateway)
+    test_a_body_that_grows_a_thousandfold(gateway)
     test_json_nested_in_500_000_levels(gateway, b"[")
     test_100_000_outputs(gateway)
     test_lengths_that_lie(gateway, b"\x0a\x04echo\x3a\x05ab")
@@ -414,6 +425,8 @@ def _everything(gateway: Gateway) -> None:
     test_10_megabytes_of_headers(gateway, b"x: " + b"y" * 10_000_000)
     test_10_megabytes_around_a_body(gateway, b"1\r\n{\r\n0\r\nx: y\r\n")
     test_too_much_metadata(gateway)
+    test_a_head_that_does_not_come(gateway, b"GET /v2 HTT")
+    test_a_grpc_message_that_does_not_come(gateway)
     test_calls_that_are_opened_and_reset_at_once(gateway)
 
 
