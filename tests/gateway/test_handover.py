@@ -276,12 +276,7 @@ async def test_small_regions_make_room_for_a_large_one(triton: EmbeddedTriton, f
         assert await _sum(up, large) == large.sum(dtype=np.uint64)
         await _until(lambda: not _regions(up).all)
         assert await _sum(up, large) == large.sum(dtype=np.uint64)
-    assert figures.ways == ["no_room", "shared_memory", "shared_memory", "shared_memory"] or figures.ways == [
-        "shared_memory",
-        "shared_memory",
-        "no_room",
-        "shared_memory",
-    ]
+    assert figures.ways == ["shared_memory", "shared_memory", "no_room", "shared_memory"]
 
 
 @pytest.mark.parametrize(
@@ -390,7 +385,7 @@ async def test_the_region_of_a_hedged_call_waits_for_the_slower_replica(figures:
         assert _idle(up) == []
         await _until(lambda: all("SystemSharedMemoryUnregister" in each.asked for each in two))
         await up.infer("sums", "1", request, soon())
-        assert len(_idle(up)) == 1 and _idle(up) != [region]
+        assert region not in _idle(up) and len(_regions(up).all) > 1
 
 
 async def test_a_replica_that_refuses_regions_is_asked_through_grpc(figures: Figures) -> None:
