@@ -21,7 +21,7 @@ class SupervisionSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     exit_timeout_s: float = Field(default=30.0, ge=0, le=3_600)
-    restart_min_s: float = Field(default=0.5, gt=0, le=60)
+    restart_min_s: float = Field(default=0.1, gt=0, le=60)
     restart_max_s: float = Field(default=30.0, gt=0, le=3_600)
     healthy_after_s: float = Field(default=60.0, gt=0, le=86_400)
     max_line_bytes: int = Field(default=16_384, ge=256, le=1_048_576)
