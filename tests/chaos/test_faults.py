@@ -28,7 +28,9 @@ def _write(repository: Path) -> None:
 
 @pytest.fixture(scope="module")
 async def started(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    async with staged(tmp_path_factory.mktemp("chaos"), _write, WORKERS="2", **stateful.SETTINGS) as stage:
+    # A replica that comes back has its share at once, so that each test finds both in use.
+    settings = {"WORKERS": "2", "UPSTREAM__SLOW_START_S": "0", **stateful.SETTINGS}
+    async with staged(tmp_path_factory.mktemp("chaos"), _write, **settings) as stage:
         yield stage
 
 
