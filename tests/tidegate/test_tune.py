@@ -65,14 +65,22 @@ def test_what_wins_is_in_config_and_manifest(
 def test_ctrl_c_leaves_the_model_as_it_was(slow: ModelRepository, environment: Mapping[str, str]) -> None:
     before = {path: path.read_bytes() for path in slow.root.rglob("*") if path.is_file()}
     command = [sys.executable, "-m", "tidegate", "tune", "digits", *_OPTIONS, "--budget", "600"]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+        # It is ignored where the tests were started in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr is not None
     # The first run is over: the copy is served, and the search goes on.
     assert any("held" in line for line in process.stderr)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     with process:
-        assert process.wait(180) != 0
+        assert process.wait(60) != 0
     assert children and not [child for child in children if child.is_running()]
     assert {path: path.read_bytes() for path in slow.root.rglob("*") if path.is_file()} == before
 
