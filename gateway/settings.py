@@ -261,7 +261,8 @@ class UpstreamSettings(_Section):
             that the name has.
         metrics_url: The Prometheus endpoint, several with commas between in the order of the addresses; None where there
             is none.
-        channels: HTTP/2 connections to each replica.
+        channels: HTTP/2 connections of each worker to each replica. Each is a thread's work in Triton, which is more than a worker
+            has to send; with fewer, both sides find more to do each time that they look.
         refresh_s: How often each replica is asked which models and versions are ready.
         check_timeout_s: A replica that leaves this question unanswered twice takes no calls.
         resolve_s: How often names are resolved.
@@ -287,7 +288,7 @@ class UpstreamSettings(_Section):
 
     address: str = Field(default="127.0.0.1:8101", min_length=1, max_length=10_000)
     metrics_url: str | None = None
-    channels: int = Field(default=2, ge=1, le=64)
+    channels: int = Field(default=1, ge=1, le=64)
     refresh_s: float = Field(default=1.0, gt=0, le=60)
     check_timeout_s: float = Field(default=0.8, gt=0, le=60)
     resolve_s: float = Field(default=5.0, gt=0, le=3_600)

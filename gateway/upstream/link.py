@@ -40,8 +40,7 @@ _USER_AGENT = f"tidegate/{version('tidegate')}"
 
 
 class TritonLink:
-    """Several connections, because a single one is one thread's work in Triton: unary calls over our own HTTP/2, streams over
-    gRPC's, which opens its connections when the first stream comes."""
+    """Its connections: unary calls over our own HTTP/2, streams over gRPC's, which opens them when the first stream comes."""
 
     def __init__(self, address: str, settings: UpstreamSettings, max_message_bytes: int) -> None:
         self._loop = asyncio.get_running_loop()
