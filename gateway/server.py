@@ -17,13 +17,12 @@ from gateway import heap
 from gateway.errors import Unavailable
 from gateway.rest import app as rest_app
 from gateway.rest import protocol
-from gateway.rpc import server as rpc_server
+from gateway.rpc.server import RpcServer
 from gateway.settings import GatewaySettings, LimitSettings
 from gateway.wiring import Gateway
 
 _READINESS_S = 0.1
 _TASKS_S = 1.0
-_SETTLE_S = 0.005
 _BACKLOG = 2_048
 
 _log = structlog.get_logger(__name__)
@@ -37,21 +36,17 @@ async def run(settings: GatewaySettings) -> None:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
-    grpc_server = rpc_server.build(gateway.handler, gateway.health, settings.limits)
-    address = f"{settings.host}:{settings.grpc_port}"
-    if gateway.certificates is None:
-        grpc_server.add_insecure_port(address)
-    else:
-        grpc_server.add_secure_port(address, gateway.certificates.rpc())
+    rpc = RpcServer(gateway.handler, gateway.health, settings.limits)
     drain_s = settings.limits.drain_s
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.push_async_callback(gateway.close)
         await cleanup.enter_async_context(gateway.identities.running())
         await cleanup.enter_async_context(_background(gateway))
         rest = rest_app.build(gateway.door, version("tidegate"))
-        tls = None if gateway.certificates is None else gateway.certificates.rest()
+        tls = None if gateway.certificates is None else gateway.certificates.context("http/1.1")
         await cleanup.enter_async_context(_http(rest, settings.host, settings.http_port, settings.limits, tls))
-        await grpc_server.start()
+        tls = None if gateway.certificates is None else gateway.certificates.context("h2")
+        await rpc.start(_listener(settings.host, settings.grpc_port), tls)
         # Last, because it says that this worker is ready.
         metrics = gateway.exposition.app()
         await cleanup.enter_async_context(_http(metrics, settings.host, settings.metrics_port, settings.limits))
@@ -62,9 +57,8 @@ async def run(settings: GatewaySettings) -> None:
         await stop.wait()
         gateway.readiness.drain()
         await gateway.health.tell(False)
-        # At least a moment, in which the loop takes what has come: gRPC cancels calls that no handler has when it stops.
-        await asyncio.sleep(max(_SETTLE_S, settings.limits.lame_duck_s))
-        await grpc_server.stop(drain_s)
+        await asyncio.sleep(settings.limits.lame_duck_s)
+        await rpc.stop(drain_s)
     _log.info("worker ended", worker=settings.worker)
 
 
@@ -153,10 +147,7 @@ async def _http(
     app: object, host: str, port: int, limits: LimitSettings, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[None]:
     """Serve an ASGI application for the length of the block."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
+    listener = _listener(host, port)
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]  # uvicorn types ASGI applications more narrowly than Starlette does.
         http=protocol.bounded(limits),
@@ -180,3 +171,12 @@ async def _http(
     finally:
         server.should_exit = True
         await task
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """A port that other workers listen on, too."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    return listener

@@ -2,16 +2,16 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 import structlog
 from cryptography import x509
 
 from gateway.settings import TlsSettings, TlsVersion
 
+_PROTOCOLS = ("http/1.1", "h2")
 _VERSIONS = {TlsVersion.TLS_1_2: ssl.TLSVersion.TLSv1_2, TlsVersion.TLS_1_3: ssl.TLSVersion.TLSv1_3}
 
 _log = structlog.get_logger(__name__)
@@ -26,11 +26,11 @@ class Served:
     """What new connections are shown, at one time.
 
     Attributes:
+        contexts: By the protocol that a port speaks.
         expires_at: When the first certificate of the chain ends, seconds since 1970.
     """
 
-    rest: ssl.SSLContext
-    rpc: grpc.ServerCertificateConfiguration
+    contexts: Mapping[str, ssl.SSLContext]
     expires_at: float
 
 
@@ -49,26 +49,21 @@ class Certificates:
         self._tell = tell
         self._stamp = _stamp(settings)
         self._served = load(settings)
-        self._told_grpc = self._served
         tell(self._served.expires_at)
 
-    def rest(self) -> ssl.SSLContext:
-        """For a listener: each handshake takes what is served by then."""
-        context = _context(self._settings)
+    def context(self, protocol: str) -> ssl.SSLContext:
+        """For a listener: each handshake takes what is served by then.
+
+        Args:
+            protocol: Its name in ALPN, `http/1.1` or `h2`.
+        """
+        context = _context(self._settings, protocol)
 
         def take_served(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
-            connection.context = self._served.rest
+            connection.context = self._served.contexts[protocol]
 
         context.sni_callback = take_served
         return context
-
-    def rpc(self) -> grpc.ServerCredentials:
-        """For a port: each handshake asks whether there is something new."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._served.rpc,
-            self._changed,  # type: ignore[arg-type]  # gRPC takes None for no change.
-            require_client_authentication=self._settings.client_ca is not None,
-        )
 
     async def keep_fresh(self) -> None:
         """Look at the files for ever. What cannot be served yet, such as half of a renewal, is tried again."""
@@ -92,14 +87,6 @@ class Certificates:
         self._tell(served.expires_at)
         _log.info("the certificate was read anew", expires_at=int(served.expires_at))
 
-    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Called by gRPC's threads, one handshake at a time or not: to be told twice does no harm."""
-        served = self._served
-        if served is self._told_grpc:
-            return None
-        self._told_grpc = served
-        return served.rpc
-
 
 def load(settings: TlsSettings) -> Served:
     """Read the files.
@@ -108,25 +95,23 @@ def load(settings: TlsSettings) -> Served:
         BadCertificate: They cannot be served.
     """
     assert settings.certificate is not None and settings.key is not None
-    context = _context(settings)
-    chain, key = _read(settings.certificate), _read(settings.key)
-    client_ca = None if settings.client_ca is None else _read(settings.client_ca)
+    contexts = {protocol: _context(settings, protocol) for protocol in _PROTOCOLS}
     try:
-        ends = [certificate.not_valid_after_utc for certificate in x509.load_pem_x509_certificates(chain)]
-    except ValueError as error:
-        raise BadCertificate(f"{settings.certificate}: {error}") from error
+        chain = x509.load_pem_x509_certificates(settings.certificate.read_bytes())
+        ends = [certificate.not_valid_after_utc for certificate in chain]
+    except (OSError, ValueError) as error:
+        raise BadCertificate(f"{settings.certificate}: {_reason(error)}") from error
     return Served(
-        rest=context,
-        rpc=grpc.ssl_server_certificate_configuration([(key, chain)], client_ca),
+        contexts=contexts,
         expires_at=min(end.timestamp() for end in ends),
     )
 
 
-def _context(settings: TlsSettings) -> ssl.SSLContext:
+def _context(settings: TlsSettings, protocol: str) -> ssl.SSLContext:
     assert settings.certificate is not None and settings.key is not None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[settings.min_version]
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     try:
         # A key that needs a passphrase would be asked for at the terminal.
         context.load_cert_chain(settings.certificate, settings.key, password="")
@@ -142,13 +127,6 @@ def _context(settings: TlsSettings) -> ssl.SSLContext:
         except (OSError, ValueError) as error:
             raise BadCertificate(f"{settings.client_ca}: {_reason(error)}") from error
     return context
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadCertificate(f"{path}: {error.strerror}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -71,10 +71,9 @@ def up() -> None:
 @app.command()
 def gateway() -> None:
     """Serve one gateway worker in front of the Triton at TIDEGATE_UPSTREAM__ADDRESS."""
-    from tidegate.settings import gateway_settings, set_oldest_tls_of_grpc
+    from tidegate.settings import gateway_settings
 
     settings = gateway_settings()
-    set_oldest_tls_of_grpc(settings.tls)
 
     import uvloop
 

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from gateway.settings import GatewaySettings, TlsSettings, TlsVersion
+from gateway.settings import GatewaySettings
 from serving.settings import TritonSettings
 from tidegate.errors import bad_settings
 
@@ -63,16 +63,6 @@ def gateway_settings() -> GatewaySettings:
         return GatewaySettings()
     except ValidationError as error:
         raise bad_settings(error) from error
-
-
-def set_oldest_tls_of_grpc(settings: TlsSettings) -> None:
-    """Called before gRPC is imported, which reads the variable then, and takes it from nowhere else.
-
-    gRPC speaks TLS 1.2 and 1.3, and has no setting for that. With ciphers of 1.2 that no certificate can use it is left
-    with 1.3, whose ciphers are its own.
-    """
-    if settings.min_version is TlsVersion.TLS_1_3:
-        os.environ["GRPC_SSL_CIPHER_SUITES"] = "PSK-AES128-CBC-SHA"
 
 
 def inherited_environment() -> dict[str, str]:

@@ -7,8 +7,8 @@ from typing import TypeVar
 from starlette.requests import Request
 from starlette.types import Message
 
+from gateway.compression import Inflater
 from gateway.errors import TooLarge
-from gateway.rest.compression import Inflater
 
 _T = TypeVar("_T")
 

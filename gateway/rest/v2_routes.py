@@ -23,8 +23,9 @@ from tritonclient.grpc.service_pb2 import (
     ServerMetadataResponse,
 )
 
+from gateway import compression
 from gateway.errors import InvalidArgument
-from gateway.rest import compression, inference
+from gateway.rest import inference
 from gateway.rest.body import Body
 from gateway.rest.door import CACHE_HEADER, Door, DoorDep, VersionDep, call_of, documented_key
 from gateway.rest.messages import to_json

@@ -2,27 +2,24 @@
 
 from collections.abc import Iterable
 
-import grpc
 from google.protobuf import descriptor_pool, text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from grpc import aio
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+
+from gateway.rpc.call import Method
+from gateway.rpc.handlers import Methods
 
 SERVICE_NAMES = (reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection")
 
 
-def add(services: Iterable[str], server: aio.Server) -> None:
-    """Describe the services, and reflection itself, to whoever asks."""
+def methods(services: Iterable[str]) -> dict[str, Method]:
+    """Those that describe the services, and reflection itself, to whoever asks; by path."""
     _describe_v1()
-    names = (*services, *SERVICE_NAMES)
-    reflection.enable_server_reflection(names, server)
-    method = grpc.stream_stream_rpc_method_handler(
-        reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
-        reflection_pb2.ServerReflectionRequest.FromString,
-        reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    handler = grpc.method_handlers_generic_handler(SERVICE_NAMES[1], {"ServerReflectionInfo": method})
-    server.add_generic_rpc_handlers((handler,))
+    alpha = Methods()
+    servicer = reflection.aio.ReflectionServicer((*services, *SERVICE_NAMES))
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, alpha)  # type: ignore[no-untyped-call]  # Generated.
+    v1 = {path.replace(*SERVICE_NAMES): method for path, method in alpha.by_path.items()}
+    return alpha.by_path | v1
 
 
 def _describe_v1() -> None:

@@ -1,20 +1,23 @@
 """The gRPC server: inference, health, reflection."""
 
-from typing import Any
+import asyncio
+import socket
+import ssl
 
-from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from gateway.rpc import reflection
+from gateway.rpc.connection import Connection, Served
+from gateway.rpc.handlers import Methods
 from gateway.rpc.servicer import InferenceHandler
 from gateway.settings import LimitSettings
 from gateway.upstream.link import SERVICE
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_KEEPALIVE_MS = 60_000
-_KEEPALIVE_TIMEOUT_MS = 20_000
+_HEALTH = "grpc.health.v1.Health"
+_BACKLOG = 2_048
 
 
 class Health:
@@ -32,30 +35,45 @@ class Health:
                 await self.servicer.set(name, _SERVING if ready else _NOT_SERVING)
 
 
-def build(handler: InferenceHandler, health: Health, limits: LimitSettings) -> aio.Server:
-    """A server that has no port yet."""
-    # Twice what is let in: over the limit a caller is told so, and far over it one connection has to wait.
-    most_calls = 2 * (limits.max_in_flight + limits.max_streams)
-    options: list[tuple[str, Any]] = [
-        ("grpc.so_reuseport", 1),
-        ("grpc.max_receive_message_length", limits.max_body_bytes),
-        ("grpc.max_send_message_length", limits.max_body_bytes),
-        ("grpc.max_metadata_size", limits.max_head_bytes),
-        ("grpc.server_handshake_timeout_ms", int(limits.stall_s * 1_000)),
-        ("grpc.max_concurrent_streams", most_calls),
-        # Calls that no handler has taken yet. gRPC drops some of those over the first bound, and all over the second,
-        # with CANCELLED: its defaults, 1,000 and 3,000, are within what honest callers may open.
-        ("grpc.server.max_pending_requests", most_calls),
-        ("grpc.server.max_pending_requests_hard_limit", 2 * most_calls),
-        # A peer that is gone without a word is found out.
-        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-        ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
-        # Clients that keep a quiet connection alive are welcome to a ping every 10 s.
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-    ]
-    server = aio.server(options=options)
-    server.add_generic_rpc_handlers((handler,))
-    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
-    reflection.add((SERVICE, "grpc.health.v1.Health"), server)
-    return server
+class RpcServer:
+    """Serves gRPC on one port."""
+
+    def __init__(self, handler: InferenceHandler, health: Health, limits: LimitSettings) -> None:
+        of_health = Methods()
+        health_pb2_grpc.add_HealthServicer_to_server(health.servicer, of_health)  # type: ignore[arg-type]  # It calls one method.
+        self._served = Served(
+            methods=handler.methods | of_health.by_path | reflection.methods((SERVICE, _HEALTH)),
+            max_message_bytes=limits.max_body_bytes,
+            max_head_bytes=limits.max_head_bytes,
+            # Twice what is let in: over the limit a caller is told so, and far over it one connection has to wait.
+            max_calls=2 * (limits.max_in_flight + limits.max_streams),
+            stall_s=limits.stall_s,
+        )
+        self._server: asyncio.Server | None = None
+
+    async def start(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+        """Take connections; without TLS where there is no context."""
+        bound_s = None if tls is None else self._served.stall_s  # Only with TLS may it be given.
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self._served),
+            sock=listener,
+            ssl=tls,
+            backlog=_BACKLOG,
+            ssl_handshake_timeout=bound_s,
+            ssl_shutdown_timeout=bound_s,
+        )
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more, finish what is under way within `grace_s`, and cancel the rest."""
+        if self._server is None:
+            return
+        self._server.close()
+        connections = tuple(self._served.connections)
+        going = [asyncio.create_task(connection.go_away()) for connection in connections]
+        if going:
+            await asyncio.wait(going, timeout=grace_s)
+        for connection in tuple(self._served.connections):
+            connection.cancel()
+        for task in going:
+            task.cancel()
+        await asyncio.gather(*going, return_exceptions=True)

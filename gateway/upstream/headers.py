@@ -5,9 +5,9 @@ from urllib.parse import unquote
 
 import grpc
 from hpack import Decoder, Encoder, HPACKError
-from hpack.hpack import encode_integer
 
-_LENGTH_BITS = 7
+from gateway.http2.fields import pair
+
 # grpc-timeout has at most eight digits.
 _MAX_DIGITS = 10**8
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -39,11 +39,6 @@ def timeout(left_s: float) -> bytes:
     return pair("grpc-timeout", f"{min(microseconds // 1_000, _MAX_DIGITS - 1)}m")
 
 
-def pair(name: str, value: str) -> bytes:
-    """A header that is in no table."""
-    return b"\0" + _text(name) + _text(value)
-
-
 def status(block: bytes) -> tuple[grpc.StatusCode, str] | None:
     """The status that ends a call, and its message; None where the block has none.
 
@@ -65,11 +60,6 @@ def _read(block: bytes) -> tuple[grpc.StatusCode, str] | None:
 
 # Not those whose message is a caller's.
 _known = lru_cache(_MAX_KNOWN)(_read)
-
-
-def _text(text: str) -> bytes:
-    encoded = text.encode()
-    return bytes(encode_integer(len(encoded), _LENGTH_BITS)) + encoded
 
 
 __all__ = ["HPACKError", "pair", "request", "status", "timeout"]

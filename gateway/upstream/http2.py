@@ -12,13 +12,9 @@ from typing import cast
 
 import grpc
 
-from gateway.upstream import frames, headers
+from gateway.http2 import frames
+from gateway.upstream import headers
 
-_DEFAULT_WINDOW = 65_535
-_DEFAULT_FRAME = 16_384
-_LARGEST_WINDOW = 2**31 - 1
-_LAST_STREAM = 2**31 - 1
-_ID_BITS = 0x7FFF_FFFF
 # Of what came, so much is let pass before the server is told that it may send more.
 _CREDIT = 1 << 20
 _MAX_HEADER_BYTES = 64 << 10
@@ -76,10 +72,10 @@ class Http2Connection(asyncio.Protocol):
         self._waiting: dict[int, _Call] = {}
         self._next_id = 1
         self._rest = b""
-        self._window = _DEFAULT_WINDOW
-        self._initial_window = _DEFAULT_WINDOW
-        self._max_frame = _DEFAULT_FRAME
-        self._max_streams = _LARGEST_WINDOW
+        self._window = frames.DEFAULT_WINDOW
+        self._initial_window = frames.DEFAULT_WINDOW
+        self._max_frame = frames.DEFAULT_FRAME
+        self._max_streams = frames.LARGEST_WINDOW
         self._credit = 0
         self._block: tuple[int, int, bytes] | None = None
         self._writable = True
@@ -126,9 +122,15 @@ class Http2Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        settings = ((frames.HEADER_TABLE_SIZE, 0), (frames.ENABLE_PUSH, 0), (frames.INITIAL_WINDOW, _LARGEST_WINDOW))
+        settings = (
+            (frames.HEADER_TABLE_SIZE, 0),
+            (frames.ENABLE_PUSH, 0),
+            (frames.INITIAL_WINDOW, frames.LARGEST_WINDOW),
+        )
         payload = b"".join(frames.SETTING.pack(*setting) for setting in settings)
-        update = frames.frame(frames.WINDOW_UPDATE, 0, 0, frames.NUMBER.pack(_LARGEST_WINDOW - _DEFAULT_WINDOW))
+        update = frames.frame(
+            frames.WINDOW_UPDATE, 0, 0, frames.NUMBER.pack(frames.LARGEST_WINDOW - frames.DEFAULT_WINDOW)
+        )
         self._transport.write(frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0, payload) + update)
         self._heard_at = self._loop.time()
         self._keepalive = self._loop.call_later(self._keepalive_s, self._keep_alive)
@@ -161,11 +163,11 @@ class Http2Connection(asyncio.Protocol):
                 high, low, kind, flags, number = frames.FRAME.unpack_from(data, position)
                 start = position + frames.FRAME.size
                 end = start + (high << 16 | low)
-                if end - start > _DEFAULT_FRAME:
+                if end - start > frames.DEFAULT_FRAME:
                     raise frames.ProtocolBroken(f"a frames.frame of {end - start} bytes")
                 if end > size:
                     break
-                self._received(kind, flags, number & _ID_BITS, data[start:end])
+                self._received(kind, flags, number & frames.ID_BITS, data[start:end])
                 position = end
         except (frames.ProtocolBroken, headers.HPACKError, StructError, IndexError, ValueError):
             # A connection that is out of step cannot be put right; its calls are asked again elsewhere.
@@ -179,7 +181,7 @@ class Http2Connection(asyncio.Protocol):
         assert self._transport is not None
         number = self._next_id
         self._next_id += 2
-        if self._next_id > _LAST_STREAM:
+        if self._next_id > frames.LAST_STREAM:
             self.open = False
         size = frames.MESSAGE.size + len(request)
         head = frames.frame(frames.HEADERS, frames.END_HEADERS, number, block)
@@ -268,7 +270,7 @@ class Http2Connection(asyncio.Protocol):
             self._on_data(number, flags, payload)
         elif kind == frames.HEADERS:
             payload = frames.unpadded(payload, flags)
-            self._on_block(number, flags, payload[5:] if flags & frames.PRIORITY else payload)
+            self._on_block(number, flags, payload[5:] if flags & frames.HAS_PRIORITY else payload)
         elif (on := _RARE.get(kind)) is not None:
             on(self, flags, number, payload)
 
@@ -358,9 +360,9 @@ class Http2Connection(asyncio.Protocol):
     def _on_window(self, flags: int, number: int, payload: bytes) -> None:
         (more,) = frames.NUMBER.unpack(payload)
         if number == 0:
-            self._window += more & _ID_BITS
+            self._window += more & frames.ID_BITS
         elif (call := self._calls.get(number)) is not None:
-            call.window += more & _ID_BITS
+            call.window += more & frames.ID_BITS
         if self._waiting:
             self._send_waiting()
 
@@ -371,7 +373,7 @@ class Http2Connection(asyncio.Protocol):
     def _on_goaway(self, flags: int, number: int, payload: bytes) -> None:
         """Calls that it began are finished; the others were not looked at."""
         self.open = False
-        last = frames.NUMBER.unpack_from(payload)[0] & _ID_BITS
+        last = frames.NUMBER.unpack_from(payload)[0] & frames.ID_BITS
         for later in [each for each in self._calls if each > last]:
             _end(self._calls[later], CallLost("the connection goes away"))
             self._forget(later)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from gateway import compression
+from gateway.compression import Inflater
 from gateway.errors import InvalidArgument, TooLarge, Unimplemented
-from gateway.rest import compression
-from gateway.rest.compression import Inflater
 
 _BODY = bytes(range(256)) * 100
 

@@ -10,7 +10,8 @@ from hpack import Encoder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.upstream import frames, headers
+from gateway.http2 import frames
+from gateway.upstream import headers
 from gateway.upstream.http2 import CallFailed, CallLost, Http2Connection
 from tests.gateway.tritons import StandIn, replicas
 
@@ -121,7 +122,7 @@ async def test_whatever_comes_ends_the_call_and_nothing_else(noise: bytes, kind:
 async def test_padding_priorities_continuations_and_unknown_frames_are_read() -> None:
     padded = bytes((3,)) + message(b"padded") + bytes(3)
     prioritised = bytes((2,)) + bytes(5) + _HEADERS + bytes(2)
-    flags = frames.END_HEADERS | frames.PADDED | frames.PRIORITY
+    flags = frames.END_HEADERS | frames.PADDED | frames.HAS_PRIORITY
     parts = (
         frames.frame(frames.HEADERS, flags, 1, prioritised),
         frames.frame(0xFA, 0, 1, b"unknown"),

@@ -1,4 +1,4 @@
-"""gzip and deflate, as bodies of HTTP: what comes is bounded by what it becomes."""
+"""gzip and deflate, as HTTP and gRPC have them: what comes is bounded by what it becomes."""
 
 import zlib
 
@@ -14,14 +14,15 @@ class Inflater:
 
     Args:
         max_bytes: Of the whole, when it is decompressed.
+        header: That named the encoding.
 
     Raises:
         Unimplemented: The encoding is neither gzip nor deflate.
     """
 
-    def __init__(self, encoding: str, max_bytes: int) -> None:
+    def __init__(self, encoding: str, max_bytes: int, header: str = "content-encoding") -> None:
         if encoding not in _WINDOW_BITS:
-            raise Unimplemented(f"content-encoding {encoding!r} is not taken; send gzip, deflate or the body as it is")
+            raise Unimplemented(f"{header} {encoding!r} is not taken; send gzip, deflate or the body as it is")
         self._encoding = encoding
         self._max_bytes = max_bytes
         self._left = max_bytes
