@@ -9,9 +9,8 @@ Axes = Mapping[str, Sequence[int | None]]
 """The values that each number of a tuning may have."""
 
 _DELAYS_US = (0, 500, 2_000, 5_000)
-# With one instance and a queue policy Triton leaves requests waiting for up to half a second.
-_FEWEST_INSTANCES = 2
-_MOST_INSTANCES = 4
+# Never one: with a queue policy Triton then leaves requests waiting for up to half a second.
+_INSTANCES = (2, 3, 4)
 # What is less may be chance, and would send the search after it.
 _GAIN = 0.1
 
@@ -22,10 +21,9 @@ def axes(*, cores: int, max_batch_size: int, on_gpu: bool) -> Axes:
     Args:
         on_gpu: Its engine has no threads to choose.
     """
-    most = max(_MOST_INSTANCES, cores)
     return {
         "queue_delay_us": _DELAYS_US,
-        "instances": [count for count in _powers(most) if count >= _FEWEST_INSTANCES],
+        "instances": [*_INSTANCES, *(count for count in _powers(cores) if count > max(_INSTANCES))],
         "threads": [None] if on_gpu else [None, *_powers(cores)],
         "batch_size": [None, *_powers(max_batch_size - 1)],
     }

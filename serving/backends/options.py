@@ -64,7 +64,8 @@ def engine_options(config: Mapping[str, Any], device: str = CPU) -> EngineOption
     cores = len(os.sched_getaffinity(0))
     instances = sum(group.get("count", 1) for group in config.get("instance_group", [])) or 1
     return EngineOptions(
-        threads=stated or max(1, cores // instances),
+        # Rounded up: a core that belongs to no instance would be idle.
+        threads=stated or -(-cores // instances),
         threads_alone=stated or cores,
         parameters=parameters,
         inputs=tuple(tensor["name"] for tensor in config["input"]),

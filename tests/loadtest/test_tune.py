@@ -104,7 +104,8 @@ def test_a_batch_and_instances_are_of_what_the_model_and_the_machine_have() -> N
     found = axes(cores=2, max_batch_size=32, on_gpu=False)
     assert found["batch_size"] == [None, 1, 2, 4, 8, 16] and found["threads"] == [None, 1, 2]
     # Never one: Triton would then leave requests waiting.
-    assert found["instances"] == [2, 4]
+    assert found["instances"] == [2, 3, 4]
+    assert axes(cores=16, max_batch_size=1, on_gpu=False)["instances"] == [2, 3, 4, 8, 16]
     assert axes(cores=2, max_batch_size=1, on_gpu=True) == {**found, "batch_size": [None], "threads": [None]}
 
 

@@ -138,16 +138,19 @@ def write_torchscript(repository: Path, name: str, config: str) -> None:
         traced.save(str(repository / name / "1" / "model.pt"))
 
 
-def write_channels(repository: Path, card: Card = CARD, *, engine: bool = True) -> None:
+def write_channels(repository: Path, card: Card = CARD, *, engine: bool = True, threads: int | None = None) -> None:
     """The two models of a card, as export writes them.
 
     Args:
         engine: The model of photographs may load the other's file.
+        threads: Of an instance of the model of photographs.
     """
     size = card.preprocessing.height
     encoded = encoded_model_config(card, Format.ONNX)
     if not engine:
         del encoded.parameters["engine"]
+    if threads is not None:
+        encoded.parameters["threads"].string_value = str(threads)
     write_onnx(repository, card.name, to_pbtxt(model_config(card, Format.ONNX)), channel_means(size))
     place(
         repository,

@@ -24,6 +24,7 @@ _STRICT = models.CARD.model_copy(update={"name": "strict", "image_limits": Image
 _LENIENT = models.CARD.model_copy(
     update={"name": "lenient", "image_limits": ImageLimits(max_pixels=400, truncated="serve")}
 )
+_SHARED = models.CARD.model_copy(update={"name": "shared"})
 COLOURS = [(10 * i, 100, 200 - 10 * i) for i in range(8)]
 PHOTOGRAPHS = [encode(Image.fromarray(flat(colour)), "PNG") for colour in COLOURS]
 
@@ -59,7 +60,7 @@ async def test_requests_are_decoded_and_scored_together(client: Client) -> None:
         await executions(client, asked, before[1][0] + 24),
     )
     assert (after[0][0] - before[0][0], after[1][0] - before[1][0]) == (27, 24)
-    # Each of two instances waits 50 ms for a batch of 64: half as many executions leave room for a busy machine.
+    # Each of three instances waits 50 ms for a batch of 64: half as many executions leave room for a busy machine.
     assert after[0][1] - before[0][1] <= 13
     assert after[1][1] - before[1][1] <= after[0][1] - before[0][1]
 
@@ -95,10 +96,11 @@ async def test_labels_come_with_the_best_scores(client: Client) -> None:
 async def other(
     tmp_path_factory: pytest.TempPathFactory, embed: Callable[..., EmbeddedTriton]
 ) -> AsyncIterator[Client]:
-    """A Triton whose models have a limit of pixels, and one of them serves what is truncated."""
+    """A Triton with models that have a limit of pixels, one of which serves what is truncated, and one of four threads."""
     repository = tmp_path_factory.mktemp("other")
     models.write_channels(repository, _STRICT, engine=False)
     models.write_channels(repository, _LENIENT)
+    models.write_channels(repository, _SHARED, engine=False, threads=4)
     async with embed(repository) as triton, Client(triton.grpc_address) as client:
         yield client
 
@@ -130,13 +132,23 @@ async def test_bombs_are_told_from_photographs_one_by_one(other: Client) -> None
     assert resident[1] <= 1.05 * resident[0]
 
 
+async def test_a_batch_is_decoded_on_as_many_threads_as_an_instance_has(other: Client) -> None:
+    before = {process: process.num_threads() for process in _processes(_SHARED.encoded_name)}
+    large = encode(Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 600, 3), np.uint8)), "PNG")
+    # Several requests, as an instance is not alone then.
+    await asyncio.gather(*(infer(other, _SHARED.encoded_name, column([large] * 4), ["scores"]) for _ in range(3)))
+    assert max(process.num_threads() - threads for process, threads in before.items()) == 4
+
+
 def _resident_bytes(model: str) -> int:
-    """Of the processes of a model's instances."""
-    processes = [
-        child for child in psutil.Process().children(recursive=True) if f"/{model}/" in " ".join(child.cmdline())
-    ]
-    assert processes
-    return sum(process.memory_info().rss for process in processes)
+    return sum(process.memory_info().rss for process in _processes(model))
+
+
+def _processes(model: str) -> list[psutil.Process]:
+    """Those of a model's instances."""
+    found = [child for child in psutil.Process().children(recursive=True) if f"/{model}/" in " ".join(child.cmdline())]
+    assert found
+    return found
 
 
 async def test_the_models_fault_is_the_error_of_the_requests_it_concerns(other: Client) -> None:

@@ -21,6 +21,7 @@ def options(instances: int = 1, **parameters: str) -> EngineOptions:
 def test_instances_share_the_cores_and_one_that_is_alone_has_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     assert (options(2).threads, options(2).threads_alone) == (4, 8)
+    assert (options(3).threads, options(3).threads_alone) == (3, 8)
     assert (options(16).threads, options(16).threads_alone) == (1, 8)
 
 

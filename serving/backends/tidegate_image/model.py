@@ -42,7 +42,9 @@ class TritonPythonModel:
         self._classes = next(int(tensor["dims"][0]) for tensor in config["output"] if tensor["name"] == SCORES)
         self._scorer: Scorer = scorer_here(version, options) or OtherModel(options.parameters, version.name)
         self._cores = Cores()
-        self._decoders = ThreadPoolExecutor(options.threads_alone, thread_name_prefix="decode")
+        self._threads = {False: options.threads, True: options.threads_alone}
+        # A pool makes its threads when there is work for them.
+        self._decoders = {threads: ThreadPoolExecutor(threads) for threads in self._threads.values()}
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Called by Triton with the requests of one dynamic batch; answers each, in order."""
@@ -67,13 +69,15 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Called by Triton when the instance is unloaded."""
-        self._decoders.shutdown()
+        for decoders in self._decoders.values():
+            decoders.shutdown()
         self._cores.close()
 
     def _decoded(self, files: Sequence[bytes], alone: bool) -> list[Pixels | ImageRefused]:
-        """Each image in this thread, or on all cores where they are idle."""
-        threads = self._decoders.map if alone and len(files) > 1 else map
-        return list(threads(self._prepare, files))
+        """Each image, on this instance's share of the cores, or on all where they are idle."""
+        threads = self._threads[alone]
+        decode = map if min(threads, len(files)) == 1 else self._decoders[threads].map
+        return list(decode(self._prepare, files))
 
     def _prepare(self, encoded: bytes) -> Pixels | ImageRefused:
         try:
