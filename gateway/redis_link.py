@@ -4,10 +4,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from gateway.bounded_wait import BoundedWait
 from gateway.settings import RedisSettings
@@ -26,9 +22,16 @@ class RedisLink:
 
     Attributes:
         client: Its commands are handed to `ask` or `wait`, and never awaited without.
+        errors: What a command raises where Redis refuses, cannot be reached, or does not answer in time.
     """
 
     def __init__(self, settings: RedisSettings, instead: str, clock: Callable[[], float]) -> None:
+        # A twentieth of a worker's start, which most workers have no use for.
+        from redis.asyncio import BlockingConnectionPool, Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+        from redis.exceptions import RedisError
+
         assert settings.url is not None
         self._retry_s = settings.retry_s
         self._instead = instead
@@ -40,6 +43,7 @@ class RedisLink:
             retry=Retry(NoBackoff(), 0),
         )
         self.client = Redis.from_pool(pool)
+        self.errors = (RedisError, OSError)
         self._wait = BoundedWait(settings.timeout_s)
         self._try_at = float("-inf")
         self._away = False
@@ -58,7 +62,7 @@ class RedisLink:
             self._try_at = now + self._retry_s
         try:
             answer = await self.wait(command())
-        except (RedisError, OSError) as error:
+        except self.errors as error:
             if not self._away:
                 _log.warning("redis does not answer", instead=self._instead, error=repr(error))
             self._away, self._try_at = True, self._clock() + self._retry_s

@@ -1,6 +1,8 @@
 """The house: which package may import which. Any other arrow fails."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +52,11 @@ def test_a_package_imports_only_what_it_may(package: str) -> None:
 def test_the_command_line_imports_nothing_heavy_before_it_must() -> None:
     imported = set(_imports(ROOT / "tidegate" / "cli.py", lazy=False))
     assert imported == {"pathlib", "sys", "tidegate", "typer", "typing"}
+
+
+def test_a_worker_imports_nothing_for_what_may_be_off() -> None:
+    program = "import sys, gateway.server; print(*sorted(sys.modules.keys() & {'alembic', 'opentelemetry.sdk', 'redis'}))"
+    assert subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True).split() == []
 
 
 @pytest.mark.parametrize("package", ["contract", "gateway", "serving"])

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
 
-from redis.exceptions import RedisError
-
 from gateway.admission.limits import exceeded
 from gateway.call import Identity, Limit, Resource
 from gateway.errors import Unavailable
@@ -103,7 +101,7 @@ class RedisLimiter:
         pipeline = self._link.client.pipeline(transaction=False)
         for key in held:
             pipeline.zrem(key, call)
-        with contextlib.suppress(RedisError, OSError):
+        with contextlib.suppress(*self._link.errors):
             await self._link.wait(pipeline.execute())
 
 
