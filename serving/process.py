@@ -20,6 +20,20 @@ _OUTPUT_DRAIN_S = 1.0
 _log = structlog.stdlib.get_logger(__name__)
 
 
+class Backoff:
+    """How long a process that died waits until it is started again: longer with each death that follows soon."""
+
+    def __init__(self, settings: SupervisionSettings) -> None:
+        self._settings = settings
+        self._deaths = 0
+
+    def after(self, lived_s: float) -> float:
+        """The wait, seconds, after it lived so long."""
+        self._deaths = 1 if lived_s >= self._settings.healthy_after_s else self._deaths + 1
+        # The exponent is bounded because a float is: 2.0**1024 raises.
+        return min(self._settings.restart_max_s, self._settings.restart_min_s * 2.0 ** min(self._deaths - 1, 64))
+
+
 class SupervisedProcess:
     """One program, kept running from `start` to `stop`.
 
@@ -92,22 +106,17 @@ class SupervisedProcess:
             os.killpg(self._child.pid, signal.SIGKILL)
 
     async def _supervise(self) -> None:
-        deaths = 0
+        backoff = Backoff(self._settings)
         while True:
             started = self._clock()
             status = await self._run()
             if self._stopping.is_set():
                 return
-            deaths = 1 if self._clock() - started >= self._settings.healthy_after_s else deaths + 1
-            delay_s = self._delay_s(deaths)
+            delay_s = backoff.after(self._clock() - started)
             _log.error("process.died", process=self._name, status=status, restart_in_s=delay_s)
             if await self._stops_within(delay_s):
                 return
             self._restarts += 1
-
-    def _delay_s(self, deaths: int) -> float:
-        # The exponent is bounded because a float is: 2.0**1024 raises.
-        return min(self._settings.restart_max_s, self._settings.restart_min_s * 2.0 ** min(deaths - 1, 64))
 
     async def _stops_within(self, delay_s: float) -> bool:
         try:

@@ -54,6 +54,16 @@ class Server:
         started = [json.loads(line) for line in self.log.splitlines() if '"process.started"' in line]
         return int([entry["pid"] for entry in started if entry["process"] == "tritonserver"][-1])
 
+    def workers(self) -> list[psutil.Process]:
+        """The gateway's workers, of one parent."""
+        return self.parent_of_workers().children()
+
+    def parent_of_workers(self) -> psutil.Process:
+        """The process that they are forked from."""
+        children = psutil.Process(self.process.pid).children()
+        (parent,) = [child for child in children if "tidegate.workers" in child.cmdline()]
+        return parent
+
     def triton_address(self) -> str:
         """host:port of its own gRPC service."""
         return f"127.0.0.1:{_value(psutil.Process(self.triton_pid()).cmdline(), '--grpc-port=')}"

@@ -55,7 +55,9 @@ def test_the_command_line_imports_nothing_heavy_before_it_must() -> None:
 
 
 def test_a_worker_imports_nothing_for_what_may_be_off() -> None:
-    program = "import sys, gateway.server; print(*sorted(sys.modules.keys() & {'alembic', 'opentelemetry.sdk', 'redis'}))"
+    program = (
+        "import sys, gateway.server; print(*sorted(sys.modules.keys() & {'alembic', 'opentelemetry.sdk', 'redis'}))"
+    )
     assert subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True).split() == []
 
 

@@ -71,26 +71,9 @@ def up() -> None:
 @app.command()
 def gateway() -> None:
     """Serve one gateway worker in front of the Triton at TIDEGATE_UPSTREAM__ADDRESS."""
-    import gc
+    from tidegate import worker
 
-    # Of what is imported nothing is garbage, and looking for some takes a fifth of a worker's start.
-    gc.disable()
-    from tidegate.settings import gateway_settings
-
-    settings = gateway_settings()
-
-    import uvloop
-
-    from gateway.server import run
-    from gateway.tls import BadCertificate
-    from tidegate.errors import bad_certificate
-
-    gc.freeze()
-    gc.enable()
-    try:
-        uvloop.run(run(settings))
-    except BadCertificate as error:
-        raise bad_certificate(error) from error
+    worker.serve(worker.prepare())
 
 
 @app.command()

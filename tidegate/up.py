@@ -145,6 +145,8 @@ async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> boo
 async def _workers(settings: UpSettings, public: _Ports, tritons: Sequence[EmbeddedTriton]) -> AsyncIterator[None]:
     """The gateway's processes, for the length of the block."""
     environment = inherited_environment() | {
+        # Nothing is multiplied there, and what has threads is unsafe to fork.
+        "OPENBLAS_NUM_THREADS": "1",
         "TIDEGATE_HTTP_PORT": str(public.http),
         "TIDEGATE_GRPC_PORT": str(public.grpc),
         "TIDEGATE_METRICS_PORT": str(public.metrics),
@@ -160,26 +162,23 @@ async def _workers(settings: UpSettings, public: _Ports, tritons: Sequence[Embed
     supervision = SupervisionSettings(
         exit_timeout_s=settings.limits.lame_duck_s + settings.limits.drain_s + _AFTER_DRAIN_S
     )
-    workers = [
-        SupervisedProcess(
-            f"gateway {number}",
-            (sys.executable, "-P", "-m", "tidegate", "gateway"),
-            environment | {"TIDEGATE_WORKER": str(number)},
-            settings=supervision,
-            on_exit=partial(_forget, settings, number),
-        )
-        for number in range(settings.workers)
-    ]
+    workers = SupervisedProcess(
+        "gateway",
+        (sys.executable, "-P", "-m", "tidegate.workers", str(settings.workers)),
+        environment,
+        settings=supervision,
+        on_exit=partial(_forget, settings),
+    )
     try:
-        for worker in workers:
-            await worker.start()
+        await workers.start()
         yield
     finally:
-        await asyncio.gather(*(worker.stop() for worker in workers))
+        await workers.stop()
 
 
-def _forget(settings: UpSettings, worker: int, _: int) -> None:
-    forget_gauges(settings.metrics_dir, worker)
+def _forget(settings: UpSettings, _: int) -> None:
+    for number in range(settings.workers):
+        forget_gauges(settings.metrics_dir, number)
     remove_orphans()
 
 

@@ -140,7 +140,7 @@ def _processes(up: int) -> dict[str, list[int]]:
         line = " ".join(child.cmdline())
         if "tritonserver" in line or "triton_python_backend_stub" in line:
             triton.append(child.pid)
-        elif line.endswith("tidegate gateway"):
+        elif "tidegate.workers" in line:
             gateway.append(child.pid)
     return {"gateway": gateway, "triton": triton}
 

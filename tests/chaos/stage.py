@@ -40,7 +40,7 @@ class Stage:
 
     def tritons(self) -> list[psutil.Process]:
         """The tritonservers, in the order of their replicas' addresses."""
-        found = [p for p in self._children() if "tritonserver" in p.name()]
+        found = [p for p in psutil.Process(self.server.process.pid).children() if "tritonserver" in p.name()]
         ports = self.server_addresses()
         return sorted(found, key=lambda p: ports.index(_option(p, "--grpc-port")))
 
@@ -57,7 +57,7 @@ class Stage:
 
     def workers(self) -> list[psutil.Process]:
         """The gateway's processes."""
-        return [p for p in self._children() if p.cmdline()[-1:] == ["gateway"]]
+        return self.server.workers()
 
     def server_addresses(self) -> list[str]:
         """The ports of the replicas, as the workers know them."""
@@ -95,9 +95,6 @@ class Stage:
             response = await client.request(method, url, json=body, headers=self.server.headers)
             response.raise_for_status()
             return response
-
-    def _children(self) -> list[psutil.Process]:
-        return psutil.Process(self.server.process.pid).children()
 
 
 @asynccontextmanager

@@ -213,7 +213,7 @@ def _in_triton(samples: Samples, calls: int) -> bool:
 
 def _killed(client: Client, release: Path) -> tuple[int, Samples]:
     """Calls that their worker took with it, and what the metrics said before its successor was there."""
-    workers = _workers(client.server)
+    workers = client.server.workers()
     known = {worker: _callers(client.server, worker) for worker in workers}
     channel = client.channel()
     calls = _fill(client, [channel] * _MODEL_IN_FLIGHT)
@@ -228,11 +228,6 @@ def _killed(client: Client, release: Path) -> tuple[int, Samples]:
     release.touch()
     scraped_when(client.server.metrics, lambda samples: total(samples, "tidegate_calls_lost_total") > 0)
     return client.outcomes.pop("lost"), before
-
-
-def _workers(server: Server) -> list[psutil.Process]:
-    children = psutil.Process(server.process.pid).children(recursive=True)
-    return [child for child in children if child.cmdline()[-1:] == ["gateway"]]
 
 
 def _callers(server: Server, worker: psutil.Process) -> set[Any]:

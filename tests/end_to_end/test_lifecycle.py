@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException
 
 from gateway.upstream.regions import SHARED_MEMORY
-from tests.running import REPOSITORY, ROOT, images_input, running, tidegate
+from tests.running import REPOSITORY, ROOT, Server, images_input, running, tidegate
 
 _RECOVERY_S = 15.0
 _CALL_S = 5.0
@@ -116,17 +116,30 @@ def _failed_after(seen: list[tuple[float, str]], moment: float) -> bool:
     return any(at > moment and outcome != "OK" for at, outcome in seen)
 
 
-def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
-    with running(tmp_path / "state") as server:
-        (worker,) = [p for p in psutil.Process(server.process.pid).children() if "gateway" in p.cmdline()]
-        worker.kill()
-        deadline = time.monotonic() + _RECOVERY_S
-        while time.monotonic() < deadline:
-            try:
-                if httpx.get(f"http://{server.http}/v2/health/ready", timeout=1).status_code == 200:
-                    return
-            except httpx.HTTPError:
-                time.sleep(0.1)
+def test_a_killed_worker_is_replaced_and_so_are_all_when_their_parent_is_killed(tmp_path: Path) -> None:
+    with running(tmp_path / "state", WORKERS="1") as server:
+        parent, (first,) = server.parent_of_workers(), server.workers()
+        # With more, or with an event loop, it could not be forked safely.
+        assert parent.num_threads() == 1
+        first.kill()
+        first.wait(_CALL_S)
+        _wait_until_ready(server)
+        (second,) = server.workers()
+        assert server.parent_of_workers() == parent
+        parent.kill()
+        second.wait(_CALL_S)
+        _wait_until_ready(server)
+        assert server.parent_of_workers() != parent
+
+
+def _wait_until_ready(server: Server) -> None:
+    deadline = time.monotonic() + _RECOVERY_S
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"http://{server.http}/v2/health/ready", timeout=1).status_code == 200:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.1)
     raise AssertionError("no worker came back")
 
 
@@ -181,7 +194,7 @@ def test_large_tensors_leave_no_shared_memory_behind(foreign_repository: Path, t
 
         (before,) = ask()
         assert (SHARED_MEMORY / before).exists()
-        (worker,) = [p for p in psutil.Process(server.process.pid).children() if "gateway" in p.cmdline()]
+        (worker,) = server.workers()
         worker.kill()
         worker.wait(5)
         deadline = time.monotonic() + _RECOVERY_S
