@@ -1,4 +1,4 @@
-"""One gateway worker: what it imports, in the right order, and its run."""
+"""One gateway worker: what it imports, and its run."""
 
 import gc
 import importlib
