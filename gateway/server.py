@@ -17,6 +17,7 @@ from gateway import heap
 from gateway.errors import Unavailable
 from gateway.rest import app as rest_app
 from gateway.rest import protocol
+from gateway.rpc import server as rpc_server
 from gateway.rpc.server import RpcServer
 from gateway.settings import GatewaySettings, LimitSettings
 from gateway.wiring import Gateway
@@ -36,7 +37,7 @@ async def run(settings: GatewaySettings) -> None:
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
-    rpc = RpcServer(gateway.handler, gateway.health, settings.limits)
+    rpc = RpcServer(rpc_server.methods(gateway.handler, gateway.health), settings.limits)
     drain_s = settings.limits.drain_s
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.push_async_callback(gateway.close)
@@ -56,7 +57,7 @@ async def run(settings: GatewaySettings) -> None:
         _log.info("worker serves", worker=settings.worker)
         await stop.wait()
         gateway.readiness.drain()
-        await gateway.health.tell(False)
+        gateway.health.tell(False)
         await asyncio.sleep(settings.limits.lame_duck_s)
         await rpc.stop(drain_s)
     _log.info("worker ended", worker=settings.worker)
@@ -68,7 +69,7 @@ async def _background(gateway: Gateway) -> AsyncIterator[None]:
 
     async def tell() -> None:
         while True:
-            await gateway.health.tell(gateway.readiness.ready)
+            gateway.health.tell(gateway.readiness.ready)
             await asyncio.sleep(_READINESS_S)
 
     async def count_tasks() -> None:

@@ -33,7 +33,7 @@ from gateway.routing.counters import InferenceCounters
 from gateway.routing.policies import Policies
 from gateway.routing.rollouts import Rollouts
 from gateway.routing.traffic import TrafficRouter
-from gateway.rpc.server import Health
+from gateway.rpc.health import Health
 from gateway.rpc.servicer import InferenceHandler
 from gateway.service import InferenceService
 from gateway.settings import GatewaySettings, WithoutRedis

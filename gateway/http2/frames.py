@@ -39,6 +39,11 @@ class ProtocolBroken(Exception):
         self.code = code
 
 
+def wrong_size(size: int) -> ProtocolBroken:
+    """A frame of so many bytes, which its kind cannot have."""
+    return ProtocolBroken(f"a frame of {size} bytes", FRAME_SIZE_ERROR)
+
+
 def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
     """A whole frame."""
     size = len(payload)

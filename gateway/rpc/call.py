@@ -16,6 +16,8 @@ Metadata = tuple[tuple[str, str], ...]
 
 # Most photographs come in one go.
 WINDOW = 256 << 10
+# Parts that are smaller than this are kept in one piece: each has a cost of its own.
+_SMALL_BYTES = 1_024
 _IDENTITY = "identity"
 
 
@@ -49,7 +51,6 @@ class Call:
 
     Attributes:
         head: What stood before the body.
-        deadline: On the event loop's clock; None: none.
         trailing: Metadata that ends it.
         begun: The head of the answer was sent.
         window: Bytes that the client may send now.
@@ -57,14 +58,15 @@ class Call:
     """
 
     __slots__ = (
-        "_ended", "_have", "_max_message_bytes", "_more", "_parts", "_reading", "_unread", "_wire",
-        "begun", "deadline", "head", "number", "outgoing", "send_window", "sent", "task", "trailing", "window",
+        "_ended", "_have", "_max_message_bytes", "_more", "_parts", "_reading", "_start", "_unread", "_wire",
+        "begun", "head", "number", "outgoing", "send_window", "sent", "task", "trailing", "window",
     )  # fmt: skip
 
     def __init__(self, wire: Wire, number: int, head: Head, max_message_bytes: int, window: int) -> None:
         self._wire = wire
         self._max_message_bytes = max_message_bytes
         self._parts: list[bytes] = []
+        self._start = 0  # Of the next message, in the first part.
         self._have = 0
         self._unread = 0
         self._reading = False
@@ -72,7 +74,6 @@ class Call:
         self._more: asyncio.Future[None] | None = None
         self.number = number
         self.head = head
-        self.deadline: float | None = None
         self.trailing: Metadata = ()
         self.begun = False
         self.window = WINDOW
@@ -101,15 +102,15 @@ class Call:
             while self._have < total:
                 if self._ended:
                     return None
+                # What is padding is granted again, when it came.
                 if (missing := total - self._have - self.window) > 0:
                     self._grant(missing)
                 await self._wait()
         finally:
             self._reading = False
         message = self._taken(total)
-        if not self._ended:
-            # What the window was before this message.
-            self._grant(WINDOW - self.window - self._have)
+        if not self._ended and (taken := WINDOW - self.window - self._have) >= WINDOW // 2:
+            self._grant(taken)
         return await self._inflated(message) if compressed else message
 
     async def write(self, message: bytes) -> None:
@@ -143,8 +144,11 @@ class Call:
         """
         self.window -= size
         if part:
-            self._parts.append(part)
             self._have += len(part)
+            if len(part) < _SMALL_BYTES and self._parts and len(self._parts[-1]) < _SMALL_BYTES:
+                self._parts[-1] += part
+            else:
+                self._parts.append(part)
         self._ended |= end
         self._unread += size
         if self._reading:
@@ -156,6 +160,8 @@ class Call:
         """Nobody reads the rest."""
         self._take_unread()
         self._parts.clear()
+        self._have = self._start = 0
+        self._ended = True
 
     def _take_unread(self) -> None:
         if self._unread:
@@ -163,18 +169,18 @@ class Call:
             self._unread = 0
 
     def _grant(self, size: int) -> None:
-        if size > 0:
-            self.window += size
-            self._wire.grant(self, size)
+        self.window += size
+        self._wire.grant(self, size)
 
     async def _wait(self) -> None:
         self._more = asyncio.get_running_loop().create_future()
         await self._more
 
     def _prefix(self) -> tuple[bool, int]:
-        if len(self._parts[0]) < frames.MESSAGE.size:
-            self._parts = [b"".join(self._parts)]
-        flag, size = frames.MESSAGE.unpack_from(self._parts[0])
+        while len(self._parts[0]) - self._start < frames.MESSAGE.size:
+            self._parts[:2] = [self._parts[0][self._start :] + self._parts[1]]
+            self._start = 0
+        flag, size = frames.MESSAGE.unpack_from(self._parts[0], self._start)
         if size > self._max_message_bytes:
             raise TooLarge(f"the message has {size} bytes, limit {self._max_message_bytes}")
         if flag > 1:
@@ -183,20 +189,22 @@ class Call:
 
     def _taken(self, total: int) -> bytes:
         """The message of so many bytes, prefix included, without its prefix."""
-        first = self._parts[0]
-        if self._have == total:
-            message = (
-                first[frames.MESSAGE.size :]
-                if len(self._parts) == 1
-                else b"".join((memoryview(first)[frames.MESSAGE.size :], *self._parts[1:]))
-            )
-            self._parts.clear()
-        else:
-            whole = b"".join(self._parts)
-            message = whole[frames.MESSAGE.size : total]
-            self._parts = [whole[total:]]
+        parts, first, start = self._parts, self._parts[0], self._start
         self._have -= total
-        return message
+        if len(first) - start > total:
+            self._start = start + total
+            return first[start + frames.MESSAGE.size : self._start]
+        pieces: list[bytes | memoryview] = [memoryview(first)[start + frames.MESSAGE.size :]]
+        left, whole = total - len(first) + start, 1
+        while left and len(parts[whole]) <= left:
+            pieces.append(parts[whole])
+            left -= len(parts[whole])
+            whole += 1
+        if left:
+            pieces.append(memoryview(parts[whole])[:left])
+        del parts[:whole]
+        self._start = left
+        return b"".join(pieces)
 
     async def _inflated(self, message: bytes) -> bytes:
         encoding = self.head.fields.get("grpc-encoding", _IDENTITY)

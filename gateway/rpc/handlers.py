@@ -1,10 +1,11 @@
-"""Services that were written for grpc.aio, such as health and reflection, as methods of our server."""
+"""Reflection's handlers, which were written for grpc.aio, as methods of our server."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from gateway.errors import InvalidArgument
 from gateway.rpc.call import Call, Method
@@ -29,50 +30,22 @@ class Methods:
             self.by_path[f"/{service}/{name}"] = adapted(handler)
 
 
-class _Context:
-    """What these services use of grpc.aio.ServicerContext."""
-
-    def __init__(self, call: Call, encode: Callable[[Any], bytes]) -> None:
-        self._call = call
-        self._encode = encode
-
-    async def write(self, message: Any) -> None:
-        await self._call.write(self._encode(message))
-
-    async def abort(self, code: grpc.StatusCode, details: str = "") -> NoReturn:
-        await self._call.abort(code, details)
-
-
 def adapted(handler: "grpc.RpcMethodHandler[Any, Any]") -> Method:
-    """A handler that decodes requests and encodes responses itself."""
+    """A handler of streams that does without a context."""
     decode, encode = handler.request_deserializer, handler.response_serializer
-    assert decode is not None and encode is not None
-
-    async def next_request(call: Call) -> Any:
-        if (body := await call.read()) is None:
-            return None
-        try:
-            return decode(body)
-        except Exception as error:  # Whatever a decoder of protobuf raises.
-            raise InvalidArgument("the message cannot be read") from error
+    answers: Any = handler.stream_stream
+    assert decode is not None and encode is not None and answers is not None
 
     async def requests(call: Call) -> AsyncIterator[Any]:
-        while (request := await next_request(call)) is not None:
-            yield request
+        while (body := await call.read()) is not None:
+            try:
+                yield decode(body)
+            except DecodeError as error:
+                raise InvalidArgument("the message cannot be read") from error
 
-    async def serve(call: Call) -> bytes | None:
-        context = _Context(call, encode)
-        if handler.request_streaming:
-            request = requests(call)
-        elif (request := await next_request(call)) is None:
-            raise InvalidArgument("the call ended without a message")
-        behaviour: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        answer = behaviour(request, context)
-        if asyncio.iscoroutine(answer):
-            reply = await answer
-            return None if handler.response_streaming else encode(reply)
-        async for response in answer:
-            await call.write(encode(response))
-        return None
+    async def serve(call: Call) -> None:
+        async with aclosing(answers(requests(call), None)) as responses:
+            async for response in responses:
+                await call.write(encode(response))
 
     return serve

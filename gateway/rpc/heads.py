@@ -1,5 +1,6 @@
 """Header blocks of gRPC calls, as a server reads and writes them."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,11 +22,16 @@ _OF_CONNECTIONS = frozenset(("connection", "keep-alive", "proxy-connection", "tr
 _UNITS_S = {"H": 3_600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _TIMEOUT_DIGITS = 8
 _CONTENT_TYPE = "application/grpc"
+_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_FORBIDDEN = re.compile("[\0\r\n]")
 # Percent-encoding leaves printable ASCII but the percent sign.
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 # Clients without tables of their own send equal blocks, in which little but a deadline or a trace ever differs.
 _MAX_KNOWN = 1_024
 _MAX_KNOWN_BYTES = 1_024
+
+# Of a status's message: gRPC's clients take 8 KiB of trailers, in which a byte may become three.
+_MAX_DETAILS_BYTES = 2_048
 
 _STATUS_200 = b"\x88"
 # Before trailers, where nothing was said before.
@@ -70,12 +76,11 @@ class HeadReader:
 
     @property
     def stateless(self) -> bool:
-        """A block that is not read harms none that follows."""
-        return self._decoder.header_table_size == 0
+        """A block that is not read harms none that follows: the client has said that it keeps no table.
 
-    def without_table(self) -> None:
-        """The client has agreed to keep no table."""
-        self._decoder.max_allowed_table_size = 0
+        Some never say so, though they have agreed to it, or use theirs all the same.
+        """
+        return self._decoder.header_table_size == 0
 
     def read(self, block: bytes) -> Head:
         """Read a block.
@@ -131,7 +136,9 @@ def _head(fields: Iterable[tuple[str, str]], max_bytes: int) -> Head:
                 raise Malformed(name)
             pseudo[name] = value
             continue
-        if not name or name != name.lower() or name in _OF_CONNECTIONS or (name == "te" and value != "trailers"):
+        if name in _OF_CONNECTIONS or (name == "te" and value != "trailers") or not _NAME.fullmatch(name):
+            raise Malformed(name)
+        if not value.isprintable() and _FORBIDDEN.search(value):
             raise Malformed(name)
         plain[name] = f"{plain[name]},{value}" if name in plain else value
     if not pseudo.keys() >= {":method", ":scheme", ":path"} or not pseudo[":path"]:
@@ -139,7 +146,8 @@ def _head(fields: Iterable[tuple[str, str]], max_bytes: int) -> Head:
     path = pseudo[":path"]
     if pseudo[":method"] != "POST":
         return Head(path, plain, http_status=405)
-    if not plain.get("content-type", "").startswith(_CONTENT_TYPE):
+    content_type = plain.get("content-type", "")
+    if not content_type.startswith(_CONTENT_TYPE) or content_type[len(_CONTENT_TYPE) :][:1] not in ("", "+", ";"):
         return Head(path, plain, http_status=415)
     if size > max_bytes:
         return Head(path, plain, refusal=too_large(size, max_bytes))
@@ -159,13 +167,24 @@ def _timeout_s(said: str | None) -> float | None:
     return int(digits) * _UNITS_S[unit]
 
 
-@lru_cache
 def trailers(code: grpc.StatusCode, details: str, metadata: tuple[tuple[str, str], ...]) -> bytes:
-    """The block that ends a call."""
+    """The block that ends a call; of long details their beginning."""
+    return _trailers(code, details and _cut(details), metadata)
+
+
+@lru_cache
+def _trailers(code: grpc.StatusCode, details: str, metadata: tuple[tuple[str, str], ...]) -> bytes:
     block = pair("grpc-status", str(code.value[0]))
     if details:
         block += pair("grpc-message", quote(details, safe=_PRINTABLE))
     return block + b"".join(pair(name, value) for name, value in metadata)
+
+
+def _cut(details: str) -> str:
+    encoded = details.encode(errors="replace")
+    if len(encoded) <= _MAX_DETAILS_BYTES:
+        return encoded.decode()
+    return encoded[:_MAX_DETAILS_BYTES].decode(errors="ignore") + "…"
 
 
 def only_trailers(code: grpc.StatusCode, details: str) -> bytes:

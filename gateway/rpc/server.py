@@ -3,46 +3,35 @@
 import asyncio
 import socket
 import ssl
-
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
+from collections.abc import Mapping
 
 from gateway.rpc import reflection
+from gateway.rpc.call import Method
 from gateway.rpc.connection import Connection, Served
-from gateway.rpc.handlers import Methods
+from gateway.rpc.health import SERVICE as HEALTH
+from gateway.rpc.health import Health
 from gateway.rpc.servicer import InferenceHandler
 from gateway.settings import LimitSettings
 from gateway.upstream.link import SERVICE
 
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_HEALTH = "grpc.health.v1.Health"
 _BACKLOG = 2_048
 
 
-class Health:
-    """`grpc.health.v1`, Check and Watch, for the server as a whole and for the inference service."""
-
-    def __init__(self) -> None:
-        self.servicer = health_aio.HealthServicer()
-        self._ready: bool | None = None
-
-    async def tell(self, ready: bool) -> None:
-        """Let those who watch know, where it changed."""
-        if ready is not self._ready:
-            self._ready = ready
-            for name in ("", SERVICE):
-                await self.servicer.set(name, _SERVING if ready else _NOT_SERVING)
+def methods(handler: InferenceHandler, health: Health) -> dict[str, Method]:
+    """All that the gateway serves, by path."""
+    return handler.methods | health.methods | reflection.methods((SERVICE, HEALTH))
 
 
 class RpcServer:
-    """Serves gRPC on one port."""
+    """Serves gRPC on one port.
 
-    def __init__(self, handler: InferenceHandler, health: Health, limits: LimitSettings) -> None:
-        of_health = Methods()
-        health_pb2_grpc.add_HealthServicer_to_server(health.servicer, of_health)  # type: ignore[arg-type]  # It calls one method.
+    Args:
+        methods: By path.
+    """
+
+    def __init__(self, methods: Mapping[str, Method], limits: LimitSettings) -> None:
         self._served = Served(
-            methods=handler.methods | of_health.by_path | reflection.methods((SERVICE, _HEALTH)),
+            methods=methods,
             max_message_bytes=limits.max_body_bytes,
             max_head_bytes=limits.max_head_bytes,
             # Twice what is let in: over the limit a caller is told so, and far over it one connection has to wait.
@@ -68,12 +57,12 @@ class RpcServer:
         if self._server is None:
             return
         self._server.close()
-        connections = tuple(self._served.connections)
-        going = [asyncio.create_task(connection.go_away()) for connection in connections]
-        if going:
-            await asyncio.wait(going, timeout=grace_s)
+        self._served.ends = True
+        for connection in tuple(self._served.connections):
+            connection.go_away()
+        deadline = asyncio.get_running_loop().time() + grace_s
+        while (left_s := deadline - asyncio.get_running_loop().time()) > 0 and self._served.connections:
+            # More may come: those whose handshake was under way.
+            await asyncio.wait([connection.closed for connection in self._served.connections], timeout=left_s)
         for connection in tuple(self._served.connections):
             connection.cancel()
-        for task in going:
-            task.cancel()
-        await asyncio.gather(*going, return_exceptions=True)
