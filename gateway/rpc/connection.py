@@ -405,7 +405,7 @@ class Connection(asyncio.Protocol):
             elif name == frames.MAX_FRAME:
                 if not frames.DEFAULT_FRAME <= value <= frames.LARGEST_FRAME:
                     raise frames.ProtocolBroken(f"frames of {value} bytes")
-                self._sender.max_frame = value
+                self._sender.set_max_frame(value)
             elif name == frames.ENABLE_PUSH and value > 1:
                 raise frames.ProtocolBroken("ENABLE_PUSH is neither 0 nor 1")
         self._sender.write(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))

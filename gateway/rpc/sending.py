@@ -22,7 +22,7 @@ class Sender:
         writable: The socket takes more.
         window: Bytes that the client takes now, over all calls.
         initial_window: That of a new call.
-        max_frame: Bytes of a frame.
+        max_frame: Bytes of a frame. Clients take 16 MB, of which the first would hold up everything else.
         sent: Bytes of messages that had to wait, those that were sent.
     """
 
@@ -96,6 +96,10 @@ class Sender:
         if call.outgoing is not None:
             self._waiting[call.number] = call
             self.send_waiting()
+
+    def set_max_frame(self, size: int) -> None:
+        """The client takes frames of so many bytes."""
+        self.max_frame = min(size, _BATCH_BYTES)
 
     def set_initial_window(self, size: int, calls: Iterable[Call]) -> None:
         """The client takes so many bytes of each call, those under way included: by as many more or less.

@@ -1,9 +1,11 @@
 """The gRPC server: inference, health, reflection."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from gateway.rpc import reflection
 from gateway.rpc.call import Method
@@ -39,30 +41,55 @@ class RpcServer:
             stall_s=limits.stall_s,
         )
         self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._tls: dict[str, Any] = {}
 
     async def start(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
         """Take connections; without TLS where there is no context."""
-        bound_s = None if tls is None else self._served.stall_s  # Only with TLS may it be given.
+        self._listener = listener
+        if tls is not None:
+            bound_s = self._served.stall_s
+            self._tls = {"ssl": tls, "ssl_handshake_timeout": bound_s, "ssl_shutdown_timeout": bound_s}
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._served),
-            sock=listener,
-            ssl=tls,
-            backlog=_BACKLOG,
-            ssl_handshake_timeout=bound_s,
-            ssl_shutdown_timeout=bound_s,
+            self._connection, sock=listener, backlog=_BACKLOG, **self._tls
         )
 
     async def stop(self, grace_s: float) -> None:
         """Take no more, finish what is under way within `grace_s`, and cancel the rest."""
         if self._server is None:
             return
-        self._server.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_s
         self._served.ends = True
-        for connection in tuple(self._served.connections):
+        before = tuple(self._served.connections)
+        opening = [
+            loop.create_task(loop.connect_accepted_socket(self._connection, accepted, **self._tls))
+            for accepted in self._accepted()
+        ]
+        self._server.close()
+        for connection in before:
             connection.go_away()
-        deadline = asyncio.get_running_loop().time() + grace_s
-        while (left_s := deadline - asyncio.get_running_loop().time()) > 0 and self._served.connections:
-            # More may come: those whose handshake was under way.
-            await asyncio.wait([connection.closed for connection in self._served.connections], timeout=left_s)
+        while (left_s := deadline - loop.time()) > 0 and (under_way := self._under_way(opening)):
+            await asyncio.wait(under_way, timeout=left_s)
         for connection in tuple(self._served.connections):
             connection.cancel()
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
+
+    def _connection(self) -> Connection:
+        return Connection(self._served)
+
+    def _accepted(self) -> Iterator[socket.socket]:
+        """Connections that the kernel has made and nobody has seen yet: it resets those that are left when nobody listens."""
+        assert self._listener is not None
+        self._listener.setblocking(False)
+        with contextlib.suppress(OSError):
+            while True:
+                accepted, _ = self._listener.accept()
+                accepted.setblocking(False)
+                yield accepted
+
+    def _under_way(self, opening: Iterable[asyncio.Task[Any]]) -> list[asyncio.Future[Any]]:
+        handshakes = [task for task in opening if not task.done()]
+        return [*handshakes, *(connection.closed for connection in self._served.connections)]

@@ -491,6 +491,16 @@ async def test_large_answers_take_turns() -> None:
         assert [len(peer.bodies[number]) for number in (1, 3, 5)] == [1_000_005] * 3
 
 
+async def test_who_takes_frames_of_any_size_is_not_taken_for_one_who_does_not_read() -> None:
+    async with serving(_METHODS) as port, Peer.to(port) as peer:
+        peer.send(settings((frames.INITIAL_WINDOW, 2**30), (frames.MAX_FRAME, 2**24 - 1)), window(0, 2**30))
+        peer.send(asked(1, b"16000000", "/t/sized"), asked(3, b"16000000", "/t/sized"))
+        await asyncio.sleep(0.05)
+        await peer.until_answered()
+        await peer.until_over(1, 3)
+        assert [len(peer.bodies[number]) for number in (1, 3)] == [16_000_005] * 2
+
+
 async def test_an_answer_that_is_not_read_is_given_up_and_one_that_waits_for_others_is_not() -> None:
     async with serving(_METHODS, stall_s=0.2) as port, Peer.to(port) as peer:
         peer.send(settings((frames.INITIAL_WINDOW, 2**30)), asked(1, b"100000", "/t/sized"))
