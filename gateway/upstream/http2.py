@@ -79,6 +79,7 @@ class Http2Connection(asyncio.Protocol):
         self._credit = 0
         self._block: tuple[int, int, bytes] | None = None
         self._writable = True
+        self._unsent: list[bytes | memoryview] = []
         self._heard_at = 0.0
         self._keepalive: asyncio.TimerHandle | None = None
         self.open = False
@@ -177,6 +178,17 @@ class Http2Connection(asyncio.Protocol):
 
     # Sending.
 
+    def _write(self, *parts: bytes | memoryview) -> None:
+        """Send, with what else is sent in this round of the event loop: what Triton gets at once it can batch."""
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent += parts
+
+    def _flush(self) -> None:
+        parts, self._unsent = self._unsent, []
+        if self._transport is not None and parts:
+            self._transport.writelines(parts)
+
     def _begin(self, block: bytes, request: bytes, answer: "asyncio.Future[bytes]") -> int:
         assert self._transport is not None
         number = self._next_id
@@ -191,13 +203,13 @@ class Http2Connection(asyncio.Protocol):
             self._calls[number] = _Call(answer, None, self._initial_window - size)
             data = frames.FRAME.pack(size >> 16, size & 0xFFFF, frames.DATA, frames.END_STREAM, number)
             if size <= _JOINED_BYTES:
-                self._transport.write(b"".join((head, data, prefix, request)))
+                self._write(b"".join((head, data, prefix, request)))
             else:
-                self._transport.writelines((head + data + prefix, request))
+                self._write(head + data + prefix, request)
             return number
         call = _Call(answer, memoryview(request), self._initial_window, prefix)
         self._calls[number] = self._waiting[number] = call
-        self._transport.write(head)
+        self._write(head)
         self._send_waiting()
         return number
 
@@ -225,11 +237,11 @@ class Http2Connection(asyncio.Protocol):
         if call.left is None:
             del self._waiting[number]
         if parts:
-            self._transport.writelines(parts)
+            self._write(*parts)
 
     def _give_up(self, number: int) -> None:
         if number in self._calls and self._transport is not None:
-            self._transport.write(frames.frame(frames.RST_STREAM, 0, number, frames.NUMBER.pack(frames.CANCEL)))
+            self._write(frames.frame(frames.RST_STREAM, 0, number, frames.NUMBER.pack(frames.CANCEL)))
             self._forget(number)
 
     def _forget(self, number: int) -> None:
@@ -239,6 +251,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _close_if_done(self) -> None:
         if not self.open and not self._calls and self._transport is not None:
+            self._flush()
             self._transport.close()
 
     def _expire(self, number: int) -> None:
@@ -254,7 +267,7 @@ class Http2Connection(asyncio.Protocol):
         if not self._calls or quiet_s < self._keepalive_s:
             wait_s = self._keepalive_s if not self._calls else self._keepalive_s - quiet_s
         elif quiet_s < self._keepalive_s + self._ping_timeout_s:
-            self._transport.write(frames.frame(frames.PING, 0, 0, bytes(8)))
+            self._write(frames.frame(frames.PING, 0, 0, bytes(8)))
             wait_s = self._keepalive_s + self._ping_timeout_s - quiet_s
         else:
             self.close()
@@ -277,7 +290,7 @@ class Http2Connection(asyncio.Protocol):
     def _on_data(self, number: int, flags: int, payload: bytes) -> None:
         self._credit += len(payload)
         if self._credit >= _CREDIT and self._transport is not None:
-            self._transport.write(frames.frame(frames.WINDOW_UPDATE, 0, 0, frames.NUMBER.pack(self._credit)))
+            self._write(frames.frame(frames.WINDOW_UPDATE, 0, 0, frames.NUMBER.pack(self._credit)))
             self._credit = 0
         call = self._calls.get(number)
         if call is None:  # Given up.
@@ -354,7 +367,7 @@ class Http2Connection(asyncio.Protocol):
                 self._max_frame = value
             elif name == frames.MAX_STREAMS:
                 self._max_streams = value
-        self._transport.write(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
+        self._write(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
         self._send_waiting()
 
     def _on_window(self, flags: int, number: int, payload: bytes) -> None:
@@ -368,7 +381,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _on_ping(self, flags: int, number: int, payload: bytes) -> None:
         if not flags & frames.ACK and self._transport is not None:
-            self._transport.write(frames.frame(frames.PING, frames.ACK, 0, payload))
+            self._write(frames.frame(frames.PING, frames.ACK, 0, payload))
 
     def _on_goaway(self, flags: int, number: int, payload: bytes) -> None:
         """Calls that it began are finished; the others were not looked at."""
