@@ -23,6 +23,7 @@ class EngineOptions:
         inputs: The names of the stated inputs, in order.
         outputs: The names of the stated outputs, in order.
         device: Where Triton placed the instance: `cpu`, `cuda:0`, …
+        max_batch_size: The largest batch; 0 where the model does not batch.
     """
 
     threads: int
@@ -31,6 +32,7 @@ class EngineOptions:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     device: str = CPU
+    max_batch_size: int = 0
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         """The parameter `name`, or the first of `choices`.
@@ -71,6 +73,7 @@ def engine_options(config: Mapping[str, Any], device: str = CPU) -> EngineOption
         inputs=tuple(tensor["name"] for tensor in config["input"]),
         outputs=tuple(tensor["name"] for tensor in config["output"]),
         device=device,
+        max_batch_size=int(config.get("max_batch_size", 0)),
     )
 
 
