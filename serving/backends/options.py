@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from contract.formats import Format
+
 CPU = "cpu"
 
 
@@ -44,6 +46,20 @@ class EngineOptions:
         if value not in choices:
             raise OptionInvalid(f"parameter '{name}' is '{value}', not one of {', '.join(choices)}")
         return value
+
+
+def decodes_on_gpu(options: EngineOptions) -> bool:
+    """Whether photographs are decoded where the model runs: parameter `decoder`, `pillow` (the default) or `nvjpeg`.
+
+    Raises:
+        OptionInvalid: It is neither, or `nvjpeg` where the model does not run in this process, by torch, on a GPU.
+    """
+    wanted = options.choice("decoder", ("pillow", "nvjpeg")) == "nvjpeg"
+    if wanted and (options.device == CPU or options.parameters.get("engine") != Format.TORCHSCRIPT.value):
+        raise OptionInvalid(
+            "parameter 'decoder' is 'nvjpeg', which needs an instance on a GPU and 'engine' 'torchscript'"
+        )
+    return wanted
 
 
 def device_of(args: Mapping[str, str]) -> str:
