@@ -54,21 +54,31 @@ def prepare(encoded: bytes, preprocessing: Preprocessing, limits: ImageLimits) -
     Raises:
         ImageRefused: It is too large, no such file, truncated or damaged.
     """
-    if len(encoded) > limits.max_bytes:
-        raise ImageRefused(f"{len(encoded)} bytes, limit {limits.max_bytes}")
-    with _open(encoded) as image:
-        if image.width * image.height > limits.max_pixels:
-            raise ImageRefused(f"{image.width}×{image.height} pixels, limit {limits.max_pixels}")
-        if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
-            raise ImageRefused(
-                f"{image.width}×{image.height} pixels, limit of the longer side {_MAX_ASPECT_RATIO} times the shorter"
-            )
-        _check_structure(image, encoded, limits)
+    with checked(encoded, limits) as image:
         try:
             upright = _load_upright(image, preprocessing)
         except (OSError, SyntaxError, ValueError) as error:
             raise ImageRefused(f"truncated or damaged {_kind(image)}: {error}") from error
     return np.asarray(_scale(_to_rgb(upright), preprocessing))
+
+
+def checked(encoded: bytes, limits: ImageLimits) -> Image.Image:
+    """Open a file that keeps the limits, of which nothing is decoded yet.
+
+    Raises:
+        ImageRefused: It is over a limit, or no JPEG, PNG or WebP.
+    """
+    if len(encoded) > limits.max_bytes:
+        raise ImageRefused(f"{len(encoded)} bytes, limit {limits.max_bytes}")
+    image = _open(encoded)
+    if image.width * image.height > limits.max_pixels:
+        raise ImageRefused(f"{image.width}×{image.height} pixels, limit {limits.max_pixels}")
+    if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
+        raise ImageRefused(
+            f"{image.width}×{image.height} pixels, limit of the longer side {_MAX_ASPECT_RATIO} times the shorter"
+        )
+    _check_structure(image, encoded, limits)
+    return image
 
 
 def _check_structure(image: Image.Image, encoded: bytes, limits: ImageLimits) -> None:
@@ -96,7 +106,7 @@ def _kind(image: Image.Image) -> str:
 
 
 def _load_upright(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    transposition = _TRANSPOSITIONS.get(_orientation(image))
+    transposition = _TRANSPOSITIONS.get(orientation(image))
     # Nearest takes single pixels, which a draft has averaged.
     if isinstance(image, JpegImageFile) and preprocessing.interpolation != "nearest":
         _draft(image, preprocessing)
@@ -104,7 +114,8 @@ def _load_upright(image: Image.Image, preprocessing: Preprocessing) -> Image.Ima
     return image if transposition is None else image.transpose(transposition)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """What EXIF says of how the picture lies, 1 to 8, or any other number to be ignored."""
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except (SyntaxError, ValueError, TypeError):
@@ -131,13 +142,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def scaled_size(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """The width and height a picture of such is scaled to, before its centre is cut out."""
+    if preprocessing.shorter_side is None:
+        return preprocessing.width, preprocessing.height
+    ratio = preprocessing.shorter_side / min(size)
+    return round(size[0] * ratio), round(size[1] * ratio)
+
+
 def _scale(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     resampling = _FILTERS[preprocessing.interpolation]
     size = (preprocessing.width, preprocessing.height)
     if preprocessing.shorter_side is None:
         return image.resize(size, resampling)
-    ratio = preprocessing.shorter_side / min(image.size)
-    scaled = round(image.width * ratio), round(image.height * ratio)
+    scaled = scaled_size(image.size, preprocessing)
     left, top = (scaled[0] - size[0]) // 2, (scaled[1] - size[1]) // 2
     if resampling is Image.Resampling.NEAREST:
         return image.resize(scaled, resampling).crop((left, top, left + size[0], top + size[1]))

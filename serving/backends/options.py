@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from contract.formats import Format
+
 CPU = "cpu"
 
 
@@ -23,6 +25,7 @@ class EngineOptions:
         inputs: The names of the stated inputs, in order.
         outputs: The names of the stated outputs, in order.
         device: Where Triton placed the instance: `cpu`, `cuda:0`, …
+        max_batch_size: The largest batch; 0 where the model does not batch.
     """
 
     threads: int
@@ -31,6 +34,7 @@ class EngineOptions:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     device: str = CPU
+    max_batch_size: int = 0
 
     def choice(self, name: str, choices: tuple[str, ...]) -> str:
         """The parameter `name`, or the first of `choices`.
@@ -42,6 +46,20 @@ class EngineOptions:
         if value not in choices:
             raise OptionInvalid(f"parameter '{name}' is '{value}', not one of {', '.join(choices)}")
         return value
+
+
+def decodes_on_gpu(options: EngineOptions) -> bool:
+    """Whether photographs are decoded where the model runs: parameter `decoder`, `pillow` (the default) or `nvjpeg`.
+
+    Raises:
+        OptionInvalid: It is neither, or `nvjpeg` where the model does not run in this process, by torch, on a GPU.
+    """
+    wanted = options.choice("decoder", ("pillow", "nvjpeg")) == "nvjpeg"
+    if wanted and (options.device == CPU or options.parameters.get("engine") != Format.TORCHSCRIPT.value):
+        raise OptionInvalid(
+            "parameter 'decoder' is 'nvjpeg', which needs an instance on a GPU and 'engine' 'torchscript'"
+        )
+    return wanted
 
 
 def device_of(args: Mapping[str, str]) -> str:
@@ -71,6 +89,7 @@ def engine_options(config: Mapping[str, Any], device: str = CPU) -> EngineOption
         inputs=tuple(tensor["name"] for tensor in config["input"]),
         outputs=tuple(tensor["name"] for tensor in config["output"]),
         device=device,
+        max_batch_size=int(config.get("max_batch_size", 0)),
     )
 
 

@@ -36,7 +36,7 @@ class Scorer(Protocol):
         """Score it.
 
         Args:
-            batch: (N, H, W, 3), 0..255.
+            batch: (N, H, W, 3), 0..255; an array, or a tensor on the device of a model of torch's.
             alone: Nobody else computes on this machine.
 
         Returns:

@@ -1,11 +1,12 @@
 """What a model's config says to its engine."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from serving.backends.options import EngineOptions, OptionInvalid, device_of, engine_options
+from serving.backends.options import EngineOptions, OptionInvalid, decodes_on_gpu, device_of, engine_options
 
 
 def options(instances: int = 1, **parameters: str) -> EngineOptions:
@@ -38,3 +39,19 @@ def test_threads_are_a_positive_number(stated: str) -> None:
 def test_an_instance_runs_where_triton_placed_it() -> None:
     assert device_of({"model_instance_kind": "GPU", "model_instance_device_id": "1"}) == "cuda:1"
     assert device_of({"model_instance_kind": "CPU", "model_instance_device_id": "0"}) == "cpu"
+
+
+def test_photographs_are_decoded_by_pillow_unless_nvjpeg_is_stated() -> None:
+    assert not decodes_on_gpu(options())
+    assert not decodes_on_gpu(replace(options(decoder="pillow", engine="torchscript"), device="cuda:0"))
+    assert decodes_on_gpu(replace(options(decoder="nvjpeg", engine="torchscript"), device="cuda:0"))
+    with pytest.raises(OptionInvalid, match="'decoder' is 'libjpeg', not one of pillow, nvjpeg"):
+        decodes_on_gpu(options(decoder="libjpeg"))
+
+
+@pytest.mark.parametrize(("device", "engine"), [("cpu", "torchscript"), ("cuda:0", "onnx")])
+def test_nvjpeg_is_refused_where_torch_does_not_run_the_model_on_a_gpu(device: str, engine: str) -> None:
+    with pytest.raises(
+        OptionInvalid, match="'decoder' is 'nvjpeg', which needs an instance on a GPU and 'engine' 'tor"
+    ):
+        decodes_on_gpu(replace(options(decoder="nvjpeg", engine=engine), device=device))

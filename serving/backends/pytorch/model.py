@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import triton_python_backend_utils as pb_utils
 
 from serving.backends.batching import RunFailed, Tensors
 from serving.backends.engine_model import EngineModel
 from serving.backends.options import CPU, EngineOptions, OptionInvalid
+from serving.backends.pytorch.graphs import CudaGraphs, Forward, Graphs, graphs_wanted, outputs_of
 from serving.backends.signature import FileTensor, Signature, SignatureMismatch
 
 # On a GPU convolutions of half the precision run on its tensor cores; the CPU has nothing to gain.
@@ -33,14 +35,32 @@ class TorchScriptEngine:
         self._half = options.choice("precision", _PRECISIONS) == "fp16"
         if self._half and self._device.type == "cpu":
             raise OptionInvalid("parameter 'precision' is 'fp16', which needs an instance on a GPU")
+        graphs = graphs_wanted(options)
         self._module = _load(path, self._device).eval()
         if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
             self._module.to(memory_format=torch.channels_last)
+        self._run: Forward = self._forward
+        if graphs:
+            log = pb_utils.Logger.log_warn
+            self._run = Graphs(self._forward, CudaGraphs(), options.max_batch_size, self._device, log)
         self._inputs = _in_argument_order(options.inputs, _arguments(self._module))
         self._positions = {name: _index(name) for name in options.outputs}
 
     def _precision(self) -> AbstractContextManager[None]:
-        return torch.autocast(self._device.type, torch.float16) if self._half else nullcontext()
+        if not self._half:
+            return nullcontext()
+        # A graph must not refer to weights of half the precision that are freed behind this.
+        return torch.autocast(self._device.type, torch.float16, cache_enabled=False)
+
+    def _forward(self, *inputs: torch.Tensor) -> Any:
+        with self._precision():
+            return self._module(*(tensor.to(self._device, non_blocking=True) for tensor in inputs))
+
+    def _input(self, array: Any) -> torch.Tensor:
+        tensor = torch.as_tensor(array)
+        # The GPU copies from such memory by itself.
+        return tensor.pin_memory() if self._device.type == "cuda" and not tensor.is_cuda else tensor
 
     @property
     def signature(self) -> Signature:
@@ -53,17 +73,19 @@ class TorchScriptEngine:
     def run(self, inputs: Tensors, outputs: Sequence[str]) -> Tensors:
         """Compute all outputs; return the named ones.
 
+        Args:
+            inputs: Arrays, or tensors that are on the device already.
+
         Raises:
             RunFailed: The module refuses the inputs, or returns fewer tensors than an output's index asks for.
         """
         try:
-            with torch.inference_mode(), self._precision():
-                returned = self._module(*(torch.from_numpy(inputs[name]).to(self._device) for name in self._inputs))
+            with torch.inference_mode():
+                tensors = outputs_of(self._run(*(self._input(inputs[name]) for name in self._inputs)))
         except RuntimeError as error:
             raise RunFailed(str(error)) from error
-        tensors = returned if isinstance(returned, tuple | list) else (returned,)
         if self._half:  # As config.pbtxt states them.
-            tensors = [tensor.float() if tensor.dtype is torch.float16 else tensor for tensor in tensors]
+            tensors = tuple(tensor.float() if tensor.dtype is torch.float16 else tensor for tensor in tensors)
         return {name: _array(tensors, self._positions[name], name) for name in outputs}
 
 

@@ -15,7 +15,7 @@ from contract.card import ImageLimits, Preprocessing
 from contract.tensors import ENCODED, ERROR, SCORES
 from serving.backends.cores import Cores
 from serving.backends.integrity import check_version
-from serving.backends.options import engine_options
+from serving.backends.options import EngineOptions, OptionInvalid, decodes_on_gpu, device_of, engine_options
 from serving.backends.scorers import Scorer, ScoringFailed, scorer_here
 from serving.images import ImageRefused, Pixels, prepare
 
@@ -32,7 +32,7 @@ class TritonPythonModel:
         Image.MAX_IMAGE_PIXELS = None
         config: dict[str, Any] = json.loads(args["model_config"])
         version = Path(args["model_repository"], args["model_version"])
-        options = engine_options(config)
+        options = engine_options(config, device_of(args))
         card = version / config["default_model_filename"]
         self._preprocessing = Preprocessing.model_validate_json(card.read_bytes())
         limits = {name: value for name, value in options.parameters.items() if name in ImageLimits.model_fields}
@@ -40,7 +40,9 @@ class TritonPythonModel:
         # Pillow has one for a whole process, which is this model's own.
         ImageFile.LOAD_TRUNCATED_IMAGES = self._limits.truncated == "serve"
         self._classes = next(int(tensor["dims"][0]) for tensor in config["output"] if tensor["name"] == SCORES)
-        self._scorer: Scorer = scorer_here(version, options) or OtherModel(options.parameters, version.name)
+        scorer = scorer_here(version, options)
+        self._on_device = self._device_decoder(options, scorer)
+        self._scorer: Scorer = scorer or OtherModel(options.parameters, version.name)
         self._cores = Cores()
         self._threads = {False: options.threads, True: options.threads_alone}
         # A pool makes its threads when there is work for them.
@@ -73,11 +75,25 @@ class TritonPythonModel:
             decoders.shutdown()
         self._cores.close()
 
-    def _decoded(self, files: Sequence[bytes], alone: bool) -> list[Pixels | ImageRefused]:
-        """Each image, on this instance's share of the cores, or on all where they are idle."""
+    def _device_decoder(self, options: EngineOptions, scorer: Scorer | None) -> Any:
+        if not decodes_on_gpu(options):
+            return None
+        if scorer is None:
+            raise OptionInvalid(
+                "parameter 'decoder' is 'nvjpeg', and torch or the file of the model of tensors is not here"
+            )
+        from serving.backends.pytorch.photographs import DeviceDecoder
+
+        return DeviceDecoder(options.device, self._preprocessing, self._limits)
+
+    def _decoded(self, files: Sequence[bytes], alone: bool) -> list[Any]:
+        """Each image, or why there is none; on the GPU, or this instance's share of the cores, or all where they are idle."""
+        images = [None] * len(files) if self._on_device is None else self._on_device.decode(files)
+        rest = [file for file, image in zip(files, images, strict=True) if image is None]
         threads = self._threads[alone]
-        decode = map if min(threads, len(files)) == 1 else self._decoders[threads].map
-        return list(decode(self._prepare, files))
+        decode = map if min(threads, len(rest)) <= 1 else self._decoders[threads].map
+        others = iter(decode(self._prepare, rest))
+        return [next(others) if image is None else image for image in images]
 
     def _prepare(self, encoded: bytes) -> Pixels | ImageRefused:
         try:
@@ -85,7 +101,7 @@ class TritonPythonModel:
         except ImageRefused as error:
             return error
 
-    def _score(self, images: Sequence[Pixels | ImageRefused], good: Tensor, alone: bool) -> tuple[Tensor, Any]:
+    def _score(self, images: Sequence[Any], good: Tensor, alone: bool) -> tuple[Tensor, Any]:
         """Score the good images.
 
         Returns:
@@ -94,7 +110,8 @@ class TritonPythonModel:
         scores = np.full((len(images), self._classes), np.nan, dtype=np.float32)
         if not good.any():
             return scores, None
-        batch = np.stack([image for image in images if not isinstance(image, ImageRefused)])
+        stack = np.stack if self._on_device is None else self._on_device.stack
+        batch = stack([image for image in images if not isinstance(image, ImageRefused)])
         try:
             scores[good] = self._scorer.scores(batch, alone)
         except ScoringFailed as error:
