@@ -238,11 +238,8 @@ def test_a_grpc_connection_that_is_not_opened(gateway: Gateway) -> None:
 
 
 def test_calls_that_are_opened_and_reset_at_once(gateway: Gateway) -> None:
-    """The other calls are served meanwhile, or as soon as it is over."""
     _rapid_reset(gateway)
-    deadline = time.monotonic() + 20
-    while not _is_served_or_dropped(gateway):
-        assert time.monotonic() < deadline
+    _is_served(gateway)
 
 
 def _rapid_reset(gateway: Gateway) -> None:
@@ -355,16 +352,6 @@ def test_a_compressed_body_whose_own_length_lies(gateway: Gateway) -> None:
         f"http://{gateway.http}/v2/models/echo/infer", content=lying, headers={"content-encoding": "gzip"}, timeout=20
     )
     assert answer.status_code == 400 and "gzip" in answer.json()["error"]
-
-
-def _is_served_or_dropped(gateway: Gateway) -> bool:
-    """Whether a call is served; while the reset calls still wait in gRPC, it drops new ones with CANCELLED."""
-    try:
-        _is_served(gateway)
-    except grpc.RpcError as error:
-        assert error.code() is grpc.StatusCode.CANCELLED, error
-        return False
-    return True
 
 
 def _call_headers() -> bytes:
