@@ -191,9 +191,12 @@ class Call:
         """The message of so many bytes, prefix included, without its prefix."""
         parts, first, start = self._parts, self._parts[0], self._start
         self._have -= total
-        if len(first) - start > total:
-            self._start = start + total
-            return first[start + frames.MESSAGE.size : self._start]
+        if len(first) >= (end := start + total):
+            self._start = end
+            if len(first) == end:
+                del parts[0]
+                self._start = 0
+            return first[start + frames.MESSAGE.size : end]
         pieces: list[bytes | memoryview] = [memoryview(first)[start + frames.MESSAGE.size :]]
         left, whole = total - len(first) + start, 1
         while left and len(parts[whole]) <= left:

@@ -195,7 +195,8 @@ class Calls:
 
     def _forget(self, call: Call) -> None:
         del self.open[call.number]
-        self._sender.forget(call)
+        if call.outgoing is not None:
+            self._sender.forget(call)
         call.drop()
         self._tell_fewer()
 
