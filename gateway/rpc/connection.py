@@ -1,6 +1,6 @@
 """One HTTP/2 connection of gRPC calls, in the event loop itself, as their server.
 
-grpc.aio's server costs a small call more than all of the gateway's stages together: docs/decisions/0010-doors.md. Header tables
+grpc.aio's server costs a small call more than all of the gateway's stages together: docs/decisions/0012-grpc-server.md. Header tables
 are declined, so that equal calls have equal blocks, which are read once. Everything that a client can make grow is bounded here:
 blocks, windows, calls, and frames that only cost work.
 """
@@ -214,6 +214,7 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         """Close, when the client has read what it was sent, but soon."""
         if self._sender.transport is not None and not self._sender.transport.is_closing():
+            self._sender.flush()
             self._sender.transport.close()
             if self._timer is not None:
                 self._timer.cancel()

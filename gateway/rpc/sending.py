@@ -26,7 +26,10 @@ class Sender:
         sent: Bytes of messages that had to wait, those that were sent.
     """
 
-    __slots__ = ("_waiting", "initial_window", "max_frame", "sent", "transport", "window", "writable")
+    __slots__ = (
+        "_held", "_loop", "_unsent", "_waiting",
+        "initial_window", "max_frame", "sent", "transport", "window", "writable",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
@@ -35,11 +38,25 @@ class Sender:
         self.initial_window = frames.DEFAULT_WINDOW
         self.max_frame = frames.DEFAULT_FRAME
         self.sent = 0
+        self._loop = asyncio.get_running_loop()
+        # What is written in one round of the event loop goes to the socket at once.
+        self._unsent: list[bytes] = []
+        self._held = 0
         self._waiting: OrderedDict[int, Call] = OrderedDict()
 
     def write(self, data: bytes) -> None:
         """Send frames that no window bounds. A client that reads none of many is dropped."""
-        if self.transport is None:
+        if not self._unsent:
+            self._loop.call_soon(self.flush)
+        self._unsent.append(data)
+        self._held += len(data)
+        if self._held >= _BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what was written over to the socket."""
+        data, self._unsent, self._held = b"".join(self._unsent), [], 0
+        if self.transport is None or not data:
             return
         self.transport.write(data)
         if not self.writable and self.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
@@ -67,7 +84,7 @@ class Sender:
     def queue(self, call: Call, message: bytes) -> asyncio.Future[None]:
         """Send a message when it is taken; the future is done when all of it is with the socket."""
         call.outgoing = Outgoing(message)
-        call.sent = asyncio.get_running_loop().create_future()
+        call.sent = self._loop.create_future()
         self._waiting[call.number] = call
         self.send_waiting()
         return call.sent
@@ -126,6 +143,7 @@ class Sender:
             outgoing, batch = call.outgoing, self._batch(call)
             assert outgoing is not None and call.sent is not None
             if batch:
+                self.flush()
                 self.transport.writelines(batch)
             if not outgoing:
                 call.outgoing = None

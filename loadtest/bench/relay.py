@@ -1,4 +1,4 @@
-"""A bare grpc.aio pass-through: what carries the gateway's gRPC, without any of the gateway's stages."""
+"""A bare grpc.aio pass-through, as one writes a proxy in Python: without any of the gateway's stages."""
 
 import argparse
 import asyncio
