@@ -13,6 +13,7 @@ from typing import cast
 import grpc
 
 from gateway.http2 import frames
+from gateway.http2.sending import Outgoing
 from gateway.upstream import headers
 
 # Of what came, so much is let pass before the server is told that it may send more.
@@ -40,15 +41,11 @@ class CallFailed(Exception):
 
 
 class _Call:
-    __slots__ = ("answer", "left", "parts", "prefix", "received", "window")
+    __slots__ = ("answer", "outgoing", "parts", "received", "window")
 
-    def __init__(
-        self, answer: "asyncio.Future[bytes]", body: memoryview | None, window: int, prefix: bytes = b""
-    ) -> None:
+    def __init__(self, answer: "asyncio.Future[bytes]", outgoing: Outgoing | None, window: int) -> None:
         self.answer = answer
-        # What is still to be sent; a large body is not copied for the few bytes before it.
-        self.prefix = prefix
-        self.left = body
+        self.outgoing = outgoing
         self.window = window
         self.parts: list[bytes] = []
         self.received = 0
@@ -207,7 +204,7 @@ class Http2Connection(asyncio.Protocol):
             else:
                 self._write(head + data + prefix, request)
             return number
-        call = _Call(answer, memoryview(request), self._initial_window, prefix)
+        call = _Call(answer, Outgoing(request), self._initial_window)
         self._calls[number] = self._waiting[number] = call
         self._write(head)
         self._send_waiting()
@@ -221,23 +218,16 @@ class Http2Connection(asyncio.Protocol):
             self._send(number, call)
 
     def _send(self, number: int, call: _Call) -> None:
-        assert self._transport is not None and call.left is not None
-        parts: list[bytes | memoryview] = []
-        while call.left is not None:
-            ahead, total = len(call.prefix), len(call.prefix) + len(call.left)
-            size = min(total, self._max_frame, self._window, call.window)
-            if size <= 0 or size < min(total, ahead + 1):
-                break
-            part, rest = call.left[: size - ahead], call.left[size - ahead :]
-            flags = 0 if rest else frames.END_STREAM
-            parts += (frames.FRAME.pack(size >> 16, size & 0xFFFF, frames.DATA, flags, number), call.prefix, part)
-            call.left, call.prefix = rest or None, b""
-            self._window -= size
-            call.window -= size
-        if call.left is None:
-            del self._waiting[number]
-        if parts:
+        assert call.outgoing is not None
+        while call.outgoing:
+            before, room = len(call.outgoing), min(self._window, call.window)
+            parts = call.outgoing.next(number, room, self._max_frame, frames.END_STREAM)
+            if not parts:
+                return
             self._write(*parts)
+            self._window -= before - len(call.outgoing)
+            call.window -= before - len(call.outgoing)
+        del self._waiting[number]
 
     def _give_up(self, number: int) -> None:
         if number in self._calls and self._transport is not None:
