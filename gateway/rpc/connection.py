@@ -99,8 +99,9 @@ class Connection(asyncio.Protocol):
 
         The client is told twice: what it sends before it has read the first word is still served, so that no call is lost.
         """
-        ping = frames.frame(frames.PING, 0, 0, _GOING)
-        self._sender.write(_goaway(frames.LAST_STREAM, frames.NO_ERROR, "") + ping)
+        if self._begun:
+            ping = frames.frame(frames.PING, 0, 0, _GOING)
+            self._sender.write(_goaway(frames.LAST_STREAM, frames.NO_ERROR, "") + ping)
         self._loop.call_later(_GONE_AWAY_S, self._be_gone)
 
     def cancel(self) -> None:
@@ -112,6 +113,15 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._sender.transport = cast(asyncio.Transport, transport)
+        self._heard_at = self._idle_since = self._loop.time()
+        self._timer = self._loop.call_later(self._served.stall_s, self._expect_opening)
+        self._served.connections.add(self)
+        if self._served.ends:
+            self.go_away()
+
+    def _greet(self) -> None:
+        """Answer the client's opening, and not before: who speaks no HTTP/2 could not read it."""
+        self._begun = True
         settings = (
             (frames.HEADER_TABLE_SIZE, 0),
             (frames.MAX_STREAMS, self._served.max_calls),
@@ -123,9 +133,6 @@ class Connection(asyncio.Protocol):
         self._sender.write(
             frames.frame(frames.SETTINGS, 0, 0, payload) + frames.frame(frames.WINDOW_UPDATE, 0, 0, more)
         )
-        self._heard_at = self._idle_since = self._loop.time()
-        self._timer = self._loop.call_later(self._served.stall_s, self._expect_opening)
-        self._served.connections.add(self)
         if self._served.ends:
             self.go_away()
 
@@ -158,7 +165,8 @@ class Connection(asyncio.Protocol):
                 if size < len(frames.PREFACE):
                     self._rest = data
                     return
-                self._begun, position = True, len(frames.PREFACE)
+                self._greet()
+                position = len(frames.PREFACE)
             while size - position >= frames.FRAME.size:
                 high, low, kind, flags, number = frames.FRAME.unpack_from(data, position)
                 start = position + frames.FRAME.size
@@ -201,7 +209,9 @@ class Connection(asyncio.Protocol):
 
     def _be_gone(self) -> None:
         """Say which call is the last."""
-        if not self._last_said:
+        if not self._begun:
+            self._close()
+        elif not self._last_said:
             self._last_said = True
             self._sender.write(_goaway(self._last, frames.NO_ERROR, ""))
             self._close_if_done()

@@ -204,7 +204,8 @@ async def test_whom_the_server_has_not_seen_yet_when_it_ends_is_served() -> None
     await server.start(taken, None)
     port = taken.getsockname()[1]
     async with Peer.to(port, b"") as silent:
-        await silent.read()
+        while not server._served.connections:
+            await asyncio.sleep(0.01)
         with socket.create_connection(("127.0.0.1", port)) as unseen:
             unseen.sendall(OPENING + asked(1, b"unseen"))
             ending = asyncio.create_task(server.stop(10))
@@ -244,3 +245,15 @@ async def test_curl_posts_a_message(tmp_path: Path) -> None:
         )  # fmt: skip
         came, _ = await process.communicate()
     assert came == message(b"from curl") and process.returncode == 0
+
+
+async def test_who_speaks_http_1_reads_what_the_port_speaks() -> None:
+    taken = listener()
+    server = _server({"/t/echo": echo})
+    await server.start(taken, None)
+    reader, writer = await asyncio.open_connection("127.0.0.1", taken.getsockname()[1])
+    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 505 ") and b"this port speaks gRPC" in answer
+    writer.close()
+    await server.stop(0)
