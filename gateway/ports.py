@@ -270,10 +270,14 @@ class StreamAnswer:
 
 
 class UpstreamStream(Protocol):
-    """One ModelStreamInfer; all of it goes to one Triton."""
+    """What a caller's ModelStreamInfer becomes; all of it goes to one Triton."""
 
-    async def send(self, request: bytes) -> None:
-        """Hand over a serialized ModelInferRequest; waits while Triton takes none. Lost where the stream has ended."""
+    async def send(self, request: bytes, decoupled: bool) -> None:
+        """Hand over a serialized ModelInferRequest; waits while Triton takes none. Lost where the stream has ended.
+
+        Args:
+            decoupled: Its model is.
+        """
 
     async def done(self) -> None:
         """There are no more requests."""

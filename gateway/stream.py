@@ -100,7 +100,7 @@ class StreamService:
                 except GatewayError as error:
                     await send(_refusal(error, body), error)
                 else:
-                    await upstream.send(prepared)
+                    await upstream.send(*prepared)
             await upstream.done()
 
         async def answer() -> None:
@@ -201,8 +201,9 @@ class _Requests:
             slow.cancel()
             self._takes_answers.set()
 
-    async def begin(self, body: bytes) -> bytes:
-        """Admit a request, and give the one to send: the stages of a call, less the caller's identity and the cache.
+    async def begin(self, body: bytes) -> tuple[bytes, bool]:
+        """Admit a request, and give the one to send and whether its model is decoupled: the stages of a call, less the
+        caller's identity and the cache.
 
         Raises:
             GatewayError: It is not admitted.
@@ -234,7 +235,7 @@ class _Requests:
             self._room.release()
             raise
         self._open.setdefault(header.request_id, deque()).append(request)
-        return body + added
+        return body + added, route.decoupled
 
     def answered(self, response: StreamAnswer) -> tuple[bytes, GatewayError | None] | None:
         """What the caller is to see of a response, and the error it tells; None where that is nothing."""

@@ -16,6 +16,7 @@ from gateway.upstream import headers, meaning
 from gateway.upstream.connector import Connector, ping_timeout_s
 from gateway.upstream.http2 import CallFailed, CallLost
 from gateway.upstream.stream import GRACE_S, TritonStream
+from gateway.upstream.streams import TritonStreams
 
 SERVICE = "inference.GRPCInferenceService"
 METHODS = (
@@ -78,18 +79,28 @@ class TritonLink:
             raise meaning.ReplicaLost("the inference server stopped answering") from error
 
     @asynccontextmanager
-    async def stream(self, timeout_s: float) -> AsyncIterator[TritonStream]:
-        """Open a ModelStreamInfer; leaving the block cancels what is still under way, a moment later."""
-        call: aio.StreamStreamCall[bytes, bytes] = self._channel().stream_stream(f"/{SERVICE}/ModelStreamInfer")(
-            timeout=timeout_s + GRACE_S  # Its own end is as bad as a cancellation, and the caller's comes before.
-        )
-        self._streams.add(call)
-        stream = TritonStream(call)
+    async def stream(self, timeout_s: float) -> AsyncIterator[TritonStreams]:
+        """Open a stream; leaving the block cancels what is still under way, a moment later."""
+        channel, deadline = self._channel(), self._loop.time() + timeout_s
+        calls: list[aio.Call] = []
+
+        def open_stream() -> TritonStream:
+            call: aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(
+                # Its own end is as bad as a cancellation, and the caller's comes before.
+                timeout=deadline
+                - self._loop.time()
+                + GRACE_S
+            )
+            calls.append(call)
+            self._streams.add(call)
+            return TritonStream(call)
+
+        streams = TritonStreams(open_stream)
         try:
-            yield stream
+            yield streams
         finally:
-            self._streams.discard(call)
-            ending = asyncio.create_task(stream.end())
+            self._streams.difference_update(calls)
+            ending = asyncio.create_task(streams.end())
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
 

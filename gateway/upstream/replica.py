@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from gateway.errors import DeadlineExceeded
 from gateway.upstream.link import TritonLink
-from gateway.upstream.stream import TritonStream
+from gateway.upstream.streams import TritonStreams
 
 Served = tuple[str, str]
 
@@ -62,7 +62,7 @@ class Replica:
             self.outstanding -= 1
 
     @asynccontextmanager
-    async def stream(self, deadline: float) -> AsyncIterator[TritonStream]:
+    async def stream(self, deadline: float) -> AsyncIterator[TritonStreams]:
         """Open a ModelStreamInfer; leaving the block cancels what is still under way."""
         self.outstanding += 1
         try:

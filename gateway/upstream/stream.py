@@ -1,7 +1,6 @@
 """One ModelStreamInfer to Triton."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -31,6 +30,8 @@ class TritonStream:
         self._sent_at = float("-inf")
         self._under_way = 0
         self._refused = False
+        self._no_more = False
+        self._told = False
 
     async def send(self, request: bytes) -> None:
         """Hand over a request; lost where the stream has ended, and whoever reads the answers learns why."""
@@ -42,14 +43,20 @@ class TritonStream:
             pass
 
     async def done(self) -> None:
-        """There are no more requests."""
-        await self._write(self._call.done_writing())
+        """There are no more requests.
+
+        Triton is told when it has answered all of them: 2.51 aborts when a stream is cancelled in which it was told before.
+        """
+        self._no_more = True
+        await self._tell()
 
     async def answers(self) -> AsyncIterator[StreamAnswer]:
         """Every response, until Triton ends the stream."""
         try:
             while isinstance(body := await self._read(), bytes):
-                yield self._answer(body)
+                answer = self._answer(body)
+                await self._tell()
+                yield answer
         except aio.AioRpcError as error:
             raise meaning.of_status(error.code() or grpc.StatusCode.UNKNOWN, error.details() or "") from error
 
@@ -66,10 +73,10 @@ class TritonStream:
             async with asyncio.timeout_at(heard_at if self._to_cancel else now + GRACE_S) as patience:
                 if self._writing is not None:
                     await asyncio.wait((self._writing,))
-                with contextlib.suppress(asyncio.InvalidStateError):  # It was said already.
-                    await self.done()
+                await self.done()
                 while isinstance(body := await self._read(), bytes):
                     self._answer(body)
+                    await self._tell()
                     if not self._to_cancel:
                         patience.reschedule(now + GRACE_S)
         except (TimeoutError, aio.AioRpcError, Unavailable):
@@ -82,6 +89,11 @@ class TritonStream:
     @property
     def _to_cancel(self) -> bool:
         return self._under_way > 0 and not self._refused
+
+    async def _tell(self) -> None:
+        if self._no_more and self._under_way <= 0 and not self._told:
+            self._told = True
+            await self._write(self._call.done_writing())
 
     async def _write(self, writing: Coroutine[Any, Any, None]) -> None:
         """gRPC cancels the whole stream with a write, so that a write outlives who waits for it."""

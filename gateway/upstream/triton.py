@@ -21,7 +21,7 @@ from gateway.upstream.membership import Membership
 from gateway.upstream.pool import Pool
 from gateway.upstream.replica import Health, Replica
 from gateway.upstream.sequences import SequenceHomes
-from gateway.upstream.stream import TritonStream
+from gateway.upstream.streams import TritonStreams
 
 _ON_EACH = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
 # A shorter deadline that passes says more about the caller than about the replica.
@@ -98,7 +98,7 @@ class TritonUpstream:
         return tuple(replica for replica in self._pool.members if replica.health is Health.GOOD)
 
     @asynccontextmanager
-    async def stream(self, deadline: float) -> AsyncIterator[TritonStream]:
+    async def stream(self, deadline: float) -> AsyncIterator[TritonStreams]:
         """Open a ModelStreamInfer on one replica; leaving the block cancels what is still under way."""
         async with self._pool.pick("", "").stream(deadline) as stream:
             yield stream

@@ -40,7 +40,7 @@ class FakeTriton:
             self.cancelled = True
             raise
 
-    async def send(self, request: bytes) -> None:
+    async def send(self, request: bytes, decoupled: bool) -> None:
         self.asked.put_nowait(ModelInferRequest.FromString(request))
 
     async def done(self) -> None:

@@ -145,7 +145,7 @@ async def test_a_silent_replicas_streams_end_as_unavailable(two: list[StandIn], 
             async for _ in stream.answers():
                 pass
 
-        await stream.send(b"")
+        await stream.send(b"", False)
         reading = asyncio.create_task(read())
         async with asyncio.timeout(5):
             while not (asked := [each for each in two if "ModelStreamInfer" in each.asked]):
