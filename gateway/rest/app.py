@@ -67,12 +67,14 @@ def build(door: Door, version: str) -> FastAPI:
         redoc_url=None,
     )
     app.state.door = door
+    # A request is compared with the routes in this order.
+    app.include_router(v2_routes.infer_router)
+    app.include_router(classify_routes.router)
     app.include_router(v2_routes.open_router)
     app.include_router(v2_routes.router)
     app.include_router(generate_routes.router)
     app.include_router(repository_routes.router)
     app.include_router(refused_routes.router)
-    app.include_router(classify_routes.router)
     app.include_router(admin_routes.router)
     app.include_router(console_routes.router)
     app.include_router(console_routes.pages())

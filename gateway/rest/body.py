@@ -65,17 +65,29 @@ class Body:
         Raises:
             CallerGone: It closed.
         """
-        task = asyncio.ensure_future(work)
-        gone = asyncio.ensure_future(self._gone())
+        task = asyncio.current_task()
+        assert task is not None
+        left = False
+
+        def leave(watch: asyncio.Future[None]) -> None:
+            nonlocal left
+            left = not watch.cancelled()
+            if left:
+                task.cancel()
+
+        watch = asyncio.ensure_future(self._gone())
+        watch.add_done_callback(leave)
         try:
-            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() or task.cancelled():
-                raise CallerGone
-            return task.result()
+            return await work
+        except asyncio.CancelledError as error:
+            if task.cancelling() > left:  # Somebody else cancels it, too.
+                raise
+            raise CallerGone from error
         finally:
-            task.cancel()
-            gone.cancel()
-            await asyncio.gather(task, gone, return_exceptions=True)
+            if left:
+                task.uncancel()
+            watch.remove_done_callback(leave)
+            watch.cancel()
 
     async def _bounded(self) -> Message:
         message = await self._receive()

@@ -1,18 +1,25 @@
 """Photographs in, labels out."""
 
-from typing import Annotated
-
 import orjson
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.errors import InvalidArgument
 from gateway.rest import classify
 from gateway.rest.body import Body
+from gateway.rest.direct import DirectRoute
 from gateway.rest.door import CACHE_HEADER, DoorDep, call_of, documented_key
+from gateway.rest.openapi import parameters_of
 
-router = APIRouter(prefix="/v1", tags=["classify"], dependencies=[documented_key])
+router = APIRouter(prefix="/v1", tags=["classify"], dependencies=[documented_key], route_class=DirectRoute)
+
+
+class _Query(BaseModel):
+    top_k: int = Field(5, ge=1, le=1_000, description="Labels for each photograph.")
+    version: str = Field("", max_length=20, description="The newest where it is not given.")
+
 
 _IMAGE = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
@@ -39,22 +46,17 @@ _BODY = {
     "/models/{model}/classify",
     summary="Classify one photograph, or several in a form",
     response_model=classify.Classification | classify.Classifications,
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra={"requestBody": _BODY, "parameters": parameters_of(_Query)},
 )
-async def classify_images(
-    request: Request,
-    door: DoorDep,
-    model: str,
-    top_k: Annotated[int, Query(ge=1, le=1_000, description="Labels for each photograph.")] = 5,
-    version: Annotated[str, Query(max_length=20, description="The newest where it is not given.")] = "",
-) -> Response:
+async def classify_images(request: Request, door: DoorDep, model: str) -> Response:
     """One photograph as the body gives one classification; files in a form give `results`, one for each in order."""
+    query = _query(request)
     body = Body(request, door.limits.max_body_bytes)
 
     async def read_body() -> bytes:
         target = classify.model_of_photographs(door.catalog, model)
         images = await classify.read_images(body, door.limits.max_images)
-        return classify.to_request(target, version, images, top_k)
+        return classify.to_request(target, query.version, images, query.top_k)
 
     answers: list[bytes] = []
 
@@ -73,3 +75,11 @@ async def classify_images(
     timing = ", ".join(f"{name};dur={seconds * 1_000:.3f}" for name, seconds in stages)
     headers = {CACHE_HEADER: reply.cache.value, "server-timing": timing}
     return Response(answers[0], media_type="application/json", headers=headers)
+
+
+def _query(request: Request) -> _Query:
+    try:
+        return _Query.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidArgument(f"{first['loc'][0]}: {first['msg']}") from error

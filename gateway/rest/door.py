@@ -94,11 +94,12 @@ def call_of(
     return InferenceCall(credential(request), door.deadline(request), read_body, header, serialise, timed)
 
 
-def _door(request: Request) -> Door:
+# Coroutines, because FastAPI calls what is none in another thread.
+async def _door(request: Request) -> Door:
     return cast(Door, request.app.state.door)
 
 
-def _version(request: Request) -> str:
+async def _version(request: Request) -> str:
     """Of the path; empty in the routes that leave it to the server."""
     return str(request.path_params.get("version", ""))
 

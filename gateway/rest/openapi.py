@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from google.protobuf.message import Message
+from pydantic import BaseModel
 
 from gateway.rest import inference
 from gateway.rest.messages import schema_name, schemas_of
@@ -56,6 +57,14 @@ def body_of(schema: dict[str, Any], *, required: bool = True, binary: bool = Fal
     if binary:
         content["application/octet-stream"] = BINARY
     return {"requestBody": {"required": required, "content": content}}
+
+
+def parameters_of(query: type[BaseModel]) -> list[dict[str, Any]]:
+    """For a route's `openapi_extra`: what it reads from the query."""
+    return [
+        {"name": name, "in": "query", "required": False, "schema": schema}
+        for name, schema in query.model_json_schema()["properties"].items()
+    ]
 
 
 INFERENCE = {"$ref": _SCHEMAS + inference.InferenceRequest.__name__}

@@ -39,6 +39,9 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._deaf = False
         self._piece = b""
+        # Of a response whose body has not begun.
+        self._head = b""
+        self._headed: Any = None
         # Since a head was complete or any of a body came: of heads, and of what stands around chunks and behind them.
         self._frame_bytes = 0
         self._head_timer: TimerHandle | None = None
@@ -47,7 +50,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._for_cycles: Any = SimpleNamespace(
-            write=transport.write, is_closing=transport.is_closing, close=self._end_after_answer
+            write=self._write, is_closing=transport.is_closing, close=self._end_after_answer
         )
         self._await_head()
 
@@ -145,6 +148,20 @@ class _BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._stop_watching()
 
+    def _write(self, data: bytes) -> None:
+        """Write a response's head together with what comes behind it, and in any case soon."""
+        if self.cycle.response_started and self._headed is not self.cycle:
+            self._headed, self._head = self.cycle, data
+            self.loop.call_soon(self._write_head)
+        else:
+            head, self._head = self._head, b""
+            self.transport.writelines((head, data) if head else (data,))
+
+    def _write_head(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self.transport.write(head)
+
     def _head_done(self) -> None:
         self._in_head = False
         if self._head_timer is not None:
@@ -176,6 +193,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._deaf or self.transport.is_closing():
             return
         self._deaf = True
+        self._write_head()
         unanswered = self.cycle is not None and not self.cycle.response_complete
         if unanswered and (self.cycle.response_started or self.pipeline):
             self.transport.close()  # The answer would be taken for that to an earlier request.
@@ -192,6 +210,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._end_deaf()
 
     def _end_after_answer(self) -> None:
+        self._write_head()
         if self.cycle.more_body and not self._deaf:
             self._end_deaf()
         else:

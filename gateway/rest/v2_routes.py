@@ -27,12 +27,20 @@ from gateway import compression
 from gateway.errors import InvalidArgument
 from gateway.rest import inference
 from gateway.rest.body import Body
+from gateway.rest.direct import DirectRoute
 from gateway.rest.door import CACHE_HEADER, Door, DoorDep, VersionDep, call_of, documented_key
 from gateway.rest.messages import to_json
 from gateway.rest.openapi import BINARY, INFERENCE, INFERENCE_ANSWER, answer, body_of, json_of, schema_of
 
 open_router = APIRouter(prefix="/v2", tags=["KServe v2"], default_response_class=Response)
 router = APIRouter(prefix="/v2", tags=["KServe v2"], dependencies=[documented_key], default_response_class=Response)
+infer_router = APIRouter(
+    prefix="/v2",
+    tags=["KServe v2"],
+    dependencies=[documented_key],
+    default_response_class=Response,
+    route_class=DirectRoute,
+)
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _MAX_DIGITS = 12
@@ -128,18 +136,27 @@ async def model_statistics(request: Request, door: DoorDep, model: str, version:
     return await _statistics(request, door, model, version)
 
 
-@router.post("/models/{model}/infer", summary="Inference on tensors", responses=_INFERRED, openapi_extra=_INFER)
-@router.post(
+@infer_router.post("/models/{model}/infer", summary="Inference on tensors", responses=_INFERRED, openapi_extra=_INFER)
+async def infer(request: Request, door: DoorDep, model: str) -> Response:
+    """JSON tensors, or binary ones behind the JSON; `Inference-Header-Content-Length` says where they begin.
+
+    Where it is 0 the body is the data of the model's one input.
+    """
+    return await _infer(request, door, model, "")
+
+
+@infer_router.post(
     "/models/{model}/versions/{version}/infer",
     summary="Inference on tensors, of a version",
     responses=_INFERRED,
     openapi_extra=_INFER,
 )
-async def infer(request: Request, door: DoorDep, model: str, version: VersionDep) -> Response:
-    """JSON tensors, or binary ones behind the JSON; `Inference-Header-Content-Length` says where they begin.
+async def infer_version(request: Request, door: DoorDep, model: str, version: VersionDep) -> Response:
+    """As without a version."""
+    return await _infer(request, door, model, version)
 
-    Where it is 0 the body is the data of the model's one input.
-    """
+
+async def _infer(request: Request, door: Door, model: str, version: str) -> Response:
     body = Body(request, door.limits.max_body_bytes)
     forms: list[inference.ResponseForm] = []
     responses: list[Response] = []
