@@ -43,7 +43,7 @@ docs: $(VENV)/.all ## Build the documentation into site/
 console: ## Build the console's page from console/ into gateway/console/ (needs Node.js)
 	cd console && npm ci --no-audit --no-fund && npm run build
 
-bench: $(VENV)/.all ## Measure the gateway beside the machine's limit, Triton, a relay and a C proxy; needs h2load and wrk
+bench: $(VENV)/.all ## Measure the gateway beside the machine's limit, Triton, a relay and a C proxy; needs h2load
 	$(BIN)/python -m loadtest.bench $(BENCH_ARGS)
 
 pipeline: $(VENV)/.all ## Train the demo model, export, verify and publish it into model_repository/
