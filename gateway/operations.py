@@ -100,6 +100,11 @@ class Readiness:
         """Send calls."""
         return self._catalog.ready and not self._draining
 
+    @property
+    def draining(self) -> bool:
+        """This process is about to end."""
+        return self._draining
+
     def drain(self) -> None:
         """Send no more; those under way go on."""
         self._draining = True

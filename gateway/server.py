@@ -13,8 +13,9 @@ from typing import Any
 import structlog
 import uvicorn
 
-from gateway import heap
+from gateway import heap, listening
 from gateway.errors import Unavailable
+from gateway.operations import Readiness
 from gateway.rest import app as rest_app
 from gateway.rest import protocol
 from gateway.rpc import server as rpc_server
@@ -24,7 +25,9 @@ from gateway.wiring import Gateway
 
 _READINESS_S = 0.1
 _TASKS_S = 1.0
-_BACKLOG = 2_048
+# A caller that waits for longer between two requests may find its connection closed, and asks on another.
+_LAST_ANSWERS_S = 0.5
+_LOOK_S = 0.02
 
 _log = structlog.get_logger(__name__)
 
@@ -45,12 +48,13 @@ async def run(settings: GatewaySettings) -> None:
         await cleanup.enter_async_context(_background(gateway))
         rest = rest_app.build(gateway.door, version("tidegate"))
         tls = None if gateway.certificates is None else gateway.certificates.context("http/1.1")
-        await cleanup.enter_async_context(_http(rest, settings.host, settings.http_port, settings.limits, tls))
+        limits, readiness = settings.limits, gateway.readiness
+        await cleanup.enter_async_context(_http(rest, settings.host, settings.http_port, limits, readiness, tls))
         tls = None if gateway.certificates is None else gateway.certificates.context("h2")
-        await rpc.start(_listener(settings.host, settings.grpc_port), tls)
+        await rpc.start(listening.listener(settings.host, settings.grpc_port), tls)
         # Last, because it says that this worker is ready.
         metrics = gateway.exposition.app()
-        await cleanup.enter_async_context(_http(metrics, settings.host, settings.metrics_port, settings.limits))
+        await cleanup.enter_async_context(_http(metrics, settings.host, settings.metrics_port, limits, readiness))
         # What is there now stays, and need not be looked at with every collection.
         gc.collect()
         gc.freeze()
@@ -112,24 +116,39 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None, stall_s: float) -> None:
         super().__init__(config)
-        self._tls = tls
-        self._stall_s = stall_s
+        bound_s = None if tls is None else stall_s  # Only with TLS may it be given.
+        self._tls: dict[str, Any] = {"ssl": tls, "ssl_handshake_timeout": bound_s, "ssl_shutdown_timeout": bound_s}
+        self._listeners: list[socket.socket] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
         self.started = False
-        bound_s = None if self._tls is None else self._stall_s  # Only with TLS may it be given.
-        for listener in sockets or ():
+        self._listeners = sockets or []
+        for listener in self._listeners:
             server = await asyncio.get_running_loop().create_server(
-                self._connection,
-                sock=listener,
-                ssl=self._tls,
-                backlog=self.config.backlog,
-                ssl_handshake_timeout=bound_s,
-                ssl_shutdown_timeout=bound_s,
+                self._connection, sock=listener, backlog=self.config.backlog, **self._tls
             )
             self.servers.append(server)
         self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer for a moment more, which tells callers that each answer is their connection's last; then end as uvicorn does."""
+        loop = asyncio.get_running_loop()
+        opening = [
+            loop.create_task(loop.connect_accepted_socket(self._connection, accepted, **self._tls))
+            for listener in self._listeners
+            for accepted in listening.accepted(listener)
+        ]
+        for server in self.servers:
+            server.close()
+        deadline = loop.time() + _LAST_ANSWERS_S
+        if opening:
+            _, stalled = await asyncio.wait(opening, timeout=_LAST_ANSWERS_S)
+            for handshake in stalled:
+                handshake.cancel()
+        while self.server_state.connections and loop.time() < deadline:
+            await asyncio.sleep(_LOOK_S)
+        await super().shutdown([])
 
     def _connection(self) -> asyncio.Protocol:
         protocol_class: Any = self.config.http_protocol_class
@@ -145,19 +164,24 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def _http(
-    app: object, host: str, port: int, limits: LimitSettings, tls: ssl.SSLContext | None = None
+    app: object,
+    host: str,
+    port: int,
+    limits: LimitSettings,
+    readiness: Readiness,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
     """Serve an ASGI application for the length of the block."""
-    listener = _listener(host, port)
+    listener = listening.listener(host, port)
     config = uvicorn.Config(
         app,  # type: ignore[arg-type]  # uvicorn types ASGI applications more narrowly than Starlette does.
-        http=protocol.bounded(limits),
+        http=protocol.bounded(limits, readiness),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
-        backlog=_BACKLOG,
+        backlog=listening.BACKLOG,
         timeout_graceful_shutdown=max(1, round(limits.drain_s)),
     )
     server = _Server(config, tls, limits.stall_s)
@@ -172,12 +196,3 @@ async def _http(
     finally:
         server.should_exit = True
         await task
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    """A port that other workers listen on, too."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
-    return listener

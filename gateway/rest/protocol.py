@@ -10,15 +10,17 @@ import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.operations import Readiness
 from gateway.settings import LimitSettings
 
 
-def bounded(limits: LimitSettings) -> type[HttpToolsProtocol]:
+def bounded(limits: LimitSettings, readiness: Readiness) -> type[HttpToolsProtocol]:
     """uvicorn makes the protocol of each connection itself, and so takes a class."""
 
     class BoundedProtocol(_BoundedProtocol):
         max_head_bytes = limits.max_head_bytes
         stall_s = limits.stall_s
+        told = readiness
 
     return BoundedProtocol
 
@@ -33,6 +35,7 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     max_head_bytes: int
     stall_s: float
+    told: Readiness
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -119,6 +122,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._frame_bytes = 0
         super().on_headers_complete()
         self.cycle.transport = self._for_cycles
+        if self.told.draining:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._frame_bytes = 0

@@ -1,12 +1,12 @@
 """The gRPC server: inference, health, reflection."""
 
 import asyncio
-import contextlib
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gateway import listening
 from gateway.rpc import reflection
 from gateway.rpc.call import Method
 from gateway.rpc.connection import Connection, Served
@@ -15,8 +15,6 @@ from gateway.rpc.health import Health
 from gateway.rpc.servicer import InferenceHandler
 from gateway.settings import LimitSettings
 from gateway.upstream.link import SERVICE
-
-_BACKLOG = 2_048
 
 
 def methods(handler: InferenceHandler, health: Health) -> dict[str, Method]:
@@ -51,12 +49,12 @@ class RpcServer:
             bound_s = self._served.stall_s
             self._tls = {"ssl": tls, "ssl_handshake_timeout": bound_s, "ssl_shutdown_timeout": bound_s}
         self._server = await asyncio.get_running_loop().create_server(
-            self._connection, sock=listener, backlog=_BACKLOG, **self._tls
+            self._connection, sock=listener, backlog=listening.BACKLOG, **self._tls
         )
 
     async def stop(self, grace_s: float) -> None:
         """Take no more, finish what is under way within `grace_s`, and cancel the rest."""
-        if self._server is None:
+        if self._server is None or self._listener is None:
             return
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_s
@@ -64,7 +62,7 @@ class RpcServer:
         before = tuple(self._served.connections)
         opening = [
             loop.create_task(loop.connect_accepted_socket(self._connection, accepted, **self._tls))
-            for accepted in self._accepted()
+            for accepted in listening.accepted(self._listener)
         ]
         self._server.close()
         for connection in before:
@@ -79,16 +77,6 @@ class RpcServer:
 
     def _connection(self) -> Connection:
         return Connection(self._served)
-
-    def _accepted(self) -> Iterator[socket.socket]:
-        """Connections that the kernel has made and nobody has seen yet: it resets those that are left when nobody listens."""
-        assert self._listener is not None
-        self._listener.setblocking(False)
-        with contextlib.suppress(OSError):
-            while True:
-                accepted, _ = self._listener.accept()
-                accepted.setblocking(False)
-                yield accepted
 
     def _under_way(self, opening: Iterable[asyncio.Task[Any]]) -> list[asyncio.Future[Any]]:
         handshakes = [task for task in opening if not task.done()]
