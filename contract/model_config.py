@@ -29,6 +29,8 @@ _INSTANCES = 2
 _INSTANCES_ENCODED = 3
 # A CPU gains little by larger batches, and while one instance takes all that waits the other has nothing to do.
 _CPU_BATCH = 8
+# Of photographs in batches of 8, decoding included, a CPU answers 2 % fewer, and the slowest wait for a third longer.
+_CPU_BATCH_ENCODED = 4
 # Engines are built for one GPU and TensorRT: a place on the machine that serves, never in the repository.
 _ENGINE_CACHE = "/tmp/tidegate-tensorrt"
 _ENGINE_WORKSPACE_BYTES = 1 << 30
@@ -42,7 +44,7 @@ def model_config(card: Card, served: Format) -> ModelConfig:
         served: The format whose backend runs it. TorchScript files and TensorRT plans name their outputs themselves, so
             that the scores are called OUTPUT__0 and output0 there.
     """
-    config = _batching_config(card, card.name, gpu=served is Format.TENSORRT)
+    config = _batching_config(card, card.name, batch=None if served is Format.TENSORRT else _CPU_BATCH)
     config.backend = served.backend
     config.default_model_filename = served.filenames[0]
     config.input.append(_input(card.images))
@@ -92,7 +94,7 @@ def encoded_model_config(card: Card, served: Format, *, gpu: bool = False) -> Mo
     Args:
         gpu: The model of tensors is on a GPU, whose memory it should take once.
     """
-    config = _batching_config(card, card.encoded_name, gpu=gpu)
+    config = _batching_config(card, card.encoded_name, batch=None if gpu else _CPU_BATCH_ENCODED)
     config.backend = IMAGE_BACKEND
     config.default_model_filename = PREPROCESSING
     config.input.append(_input(card.encoded))
@@ -140,13 +142,13 @@ def scores_output(served: Format) -> str:
     return {Format.TORCHSCRIPT: TORCHSCRIPT_OUTPUT, Format.TENSORRT: TENSORRT_OUTPUT}.get(served, SCORES)
 
 
-def _batching_config(card: Card, name: str, *, gpu: bool) -> ModelConfig:
+def _batching_config(card: Card, name: str, *, batch: int | None) -> ModelConfig:
     config = ModelConfig(name=name, max_batch_size=card.batching.max_batch_size)
     # The version before the newest stays loaded, so that the two models of a card need not be swapped in one instant.
     config.version_policy.latest.num_versions = 2
     config.dynamic_batching.max_queue_delay_microseconds = card.batching.max_queue_delay_us
-    if not gpu:
-        config.dynamic_batching.preferred_batch_size.append(min(_CPU_BATCH, card.batching.max_batch_size))
+    if batch is not None:
+        config.dynamic_batching.preferred_batch_size.append(min(batch, card.batching.max_batch_size))
     config.dynamic_batching.default_queue_policy.CopyFrom(
         ModelQueuePolicy(
             timeout_action=ModelQueuePolicy.REJECT,

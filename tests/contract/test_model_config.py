@@ -74,8 +74,11 @@ def test_photographs_have_an_instance_more_than_tensors() -> None:
 
 def test_a_cpu_is_given_batches_that_leave_work_for_its_other_instance() -> None:
     card = _CARD.model_copy(update={"batching": Batching(max_batch_size=32)})
-    for config in (configs.model_config(card, Format.OPENVINO), configs.encoded_model_config(card, Format.OPENVINO)):
-        assert list(config.dynamic_batching.preferred_batch_size) == [8]
+    tensors, photographs = configs.model_config(card, Format.OPENVINO), configs.encoded_model_config(
+        card, Format.OPENVINO
+    )
+    for config, batch in ((tensors, 8), (photographs, 4)):
+        assert list(config.dynamic_batching.preferred_batch_size) == [batch]
         assert config.dynamic_batching.max_queue_delay_microseconds == 0
     for config in (configs.gpu_model_config(card), configs.encoded_model_config(card, Format.ONNX, gpu=True)):
         assert not config.dynamic_batching.preferred_batch_size
