@@ -35,6 +35,8 @@ METHODS = (
     "SystemSharedMemoryUnregister",
 )
 
+# Triton's own end of a call at its deadline is as bad as a cancellation, and ours comes before.
+_LATER_S = 1.0
 # Streams that end by themselves have so long when the gateway ends.
 _CLOSE_S = 0.25
 _USER_AGENT = f"tidegate/{version('tidegate')}"
@@ -62,7 +64,7 @@ class TritonLink:
                 was given up.
         """
         connector = self._connector() if affinity is None else self._connector_of(affinity)
-        block = self._blocks[method] + headers.timeout(timeout_s)
+        block = self._blocks[method] + headers.timeout(timeout_s + _LATER_S)
         if (trace := trace_context.outgoing.get()) is not None:
             block = b"".join((block, *(headers.pair(*each) for each in trace)))
         deadline = self._loop.time() + timeout_s

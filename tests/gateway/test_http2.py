@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.http2 import frames
-from gateway.upstream import headers
+from gateway.upstream import headers, http2
 from gateway.upstream.http2 import CallFailed, CallLost, Http2Connection
 from tests.gateway.tritons import StandIn, replicas
 
@@ -225,6 +225,25 @@ async def test_a_large_request_waits_for_the_servers_consent() -> None:
         await ask(connection)  # With its answer the smaller window is known.
         assert await ask(connection, sent) == sent[-10:]
     assert max(read) <= 20_000
+
+
+async def test_a_call_that_is_answered_soon_after_it_was_cancelled_is_not_cancelled_at_the_server() -> None:
+    kinds: list[int] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            kind, _, number, _ = await read_frame(reader)
+            kinds.append(kind)
+            if (kind, number) == (frames.DATA, 3):
+                writer.write(answer(1, b"for nobody") + answer(3, b"awaited"))
+
+    async with connected(script) as connection:
+        first = asyncio.create_task(ask(connection))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await ask(connection) == b"awaited"
+        await asyncio.sleep(2 * http2._PATIENCE_S)
+    assert frames.RST_STREAM not in kinds
 
 
 async def test_a_call_that_is_cancelled_or_late_is_cancelled_at_the_server() -> None:
