@@ -37,14 +37,14 @@ class Endpoint:
         name: gateway, direct, relay or nginx.
         rest: host:port; None where it has no REST.
         headers: For every request.
-        pids: Whose processor time and memory are counted, by name.
+        pids: Gives whose processor time and memory are counted, by name.
     """
 
     name: str
     grpc: str
     rest: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    pids: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    pids: Callable[[], Mapping[str, Sequence[int]]] = dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ class _Counter:
 @contextmanager
 def _counted(endpoint: Endpoint) -> Iterator[_Counter]:
     """The processor time of an endpoint's processes over the block, and the most memory they ever had."""
-    processes = {name: [psutil.Process(pid) for pid in pids] for name, pids in endpoint.pids.items()}
+    processes = {name: [psutil.Process(pid) for pid in pids] for name, pids in endpoint.pids().items()}
     before = {name: _cpu_s(group) for name, group in processes.items()}
     counter = _Counter()
     yield counter

@@ -52,7 +52,7 @@ def _answered(gateway: Endpoint, workload: Workload, count: int) -> Iterator[int
 def _resident(endpoint: Endpoint) -> str:
     return ", ".join(
         f"{name} {' '.join(f'{psutil.Process(pid).memory_info().rss / _MIB:.0f}' for pid in pids)}"
-        for name, pids in endpoint.pids.items()
+        for name, pids in endpoint.pids().items()
     )
 
 

@@ -217,7 +217,7 @@ def _worker(work: Path, triton: str, calls: int) -> Iterator[tuple[Endpoint, Pat
     try:
         port = int(ports["GRPC_PORT"])
         wait(lambda: answers(port), process, state / "log")
-        yield Endpoint("worker", f"127.0.0.1:{port}", pids={"gateway": [process.pid]}), turns
+        yield Endpoint("worker", f"127.0.0.1:{port}", pids=lambda: {"gateway": [process.pid]}), turns
     finally:
         stop(process)
 

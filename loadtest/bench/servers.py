@@ -92,9 +92,10 @@ def running_gateway(repository: Path, state: Path, workers: int | None) -> Itera
         wait(addresses.exists, up, state / "log")
         where = json.loads(addresses.read_text())
         headers = {"authorization": f"Bearer {(state / 'dev-key').read_text()}", **_NOT_CACHED}
-        pids = _processes(up.pid)
-        triton = Endpoint("direct", _triton_address(state / "log"), pids={"triton": pids["triton"]})
-        yield Endpoint("gateway", where["grpc"], where["http"], headers, pids), triton
+        triton = Endpoint(
+            "direct", _triton_address(state / "log"), pids=lambda: {"triton": _processes(up.pid)["triton"]}
+        )
+        yield Endpoint("gateway", where["grpc"], where["http"], headers, lambda: _processes(up.pid)), triton
     finally:
         stop(up)
 
@@ -107,7 +108,7 @@ def _relay(triton: Endpoint) -> Iterator[Endpoint]:
         address = f"127.0.0.1:{port}"
         with grpc.insecure_channel(address) as channel:
             grpc.channel_ready_future(channel).result(_START_S)
-        yield Endpoint("relay", address, pids={**triton.pids, "relay": [process.pid]})
+        yield Endpoint("relay", address, pids=lambda: {**triton.pids(), "relay": [process.pid]})
     finally:
         stop(process)
 
@@ -128,7 +129,7 @@ def _nginx(triton: Endpoint, folder: Path) -> Iterator[Endpoint]:
     process = subprocess.Popen(["nginx", "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"])
     try:
         wait(lambda: answers(port), process, folder / "error.log")
-        yield Endpoint("nginx", f"127.0.0.1:{port}", pids={**triton.pids, "nginx": _tree(process.pid)})
+        yield Endpoint("nginx", f"127.0.0.1:{port}", pids=lambda: {**triton.pids(), "nginx": _tree(process.pid)})
     finally:
         stop(process)
 
