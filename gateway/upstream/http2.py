@@ -19,8 +19,6 @@ from gateway.upstream import headers
 # Of what came, so much is let pass before the server is told that it may send more.
 _CREDIT = 1 << 20
 _MAX_HEADER_BYTES = 64 << 10
-# A smaller request is sent in less time with what is before it copied to one piece.
-_JOINED_BYTES = 64 << 10
 # For the answer to a call that nobody waits for: most of them come within it, and those that would be late are cancelled.
 _PATIENCE_S = 0.03
 
@@ -201,10 +199,7 @@ class Http2Connection(asyncio.Protocol):
             self._window -= size
             self._calls[number] = _Call(answer, None, self._initial_window - size)
             data = frames.FRAME.pack(size >> 16, size & 0xFFFF, frames.DATA, frames.END_STREAM, number)
-            if size <= _JOINED_BYTES:
-                self._write(b"".join((head, data, prefix, request)))
-            else:
-                self._write(head + data + prefix, request)
+            self._write(head + data + prefix, request)
             return number
         call = _Call(answer, Outgoing(request), self._initial_window)
         self._calls[number] = self._waiting[number] = call

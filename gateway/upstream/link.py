@@ -67,31 +67,25 @@ class TritonLink:
         block = self._blocks[method] + headers.timeout(timeout_s + _LATER_S)
         if (trace := trace_context.outgoing.get()) is not None:
             block = b"".join((block, *(headers.pair(*each) for each in trace)))
-        deadline = self._loop.time() + timeout_s
         try:
             connection = connector.connection or await connector.connect()
             return await connection.call(block, request, timeout_s)
         except CallFailed as error:
-            code = error.code
-            # At the deadline either side may be the first to notice; the server's end of it reads as cancelled.
-            if code is grpc.StatusCode.CANCELLED and self._loop.time() >= deadline:
-                code = grpc.StatusCode.DEADLINE_EXCEEDED
-            raise meaning.of_status(code, error.details) from error
+            raise meaning.of_status(error.code, error.details) from error
         except CallLost as error:
             raise meaning.ReplicaLost("the inference server stopped answering") from error
 
     @asynccontextmanager
     async def stream(self, timeout_s: float) -> AsyncIterator[TritonStreams]:
         """Open a stream; leaving the block cancels what is still under way, a moment later."""
-        channel, deadline = self._channel(), self._loop.time() + timeout_s
+        channel = self._channel()
+        # Triton's own end of it is as bad as a cancellation, and the caller's comes before.
+        ends_at = self._loop.time() + timeout_s + GRACE_S
         calls: list[aio.Call] = []
 
         def open_stream() -> TritonStream:
             call: aio.StreamStreamCall[bytes, bytes] = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(
-                # Its own end is as bad as a cancellation, and the caller's comes before.
-                timeout=deadline
-                - self._loop.time()
-                + GRACE_S
+                timeout=ends_at - self._loop.time()
             )
             calls.append(call)
             self._streams.add(call)
