@@ -1,9 +1,12 @@
 """Who computes on this machine: an execution that is alone may have all of its cores."""
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from serving.backends.time_slice import TimeSlice
 
 # Any file that every instance of every model on this machine opens.
 _LOCKED = Path(__file__)
@@ -14,6 +17,7 @@ class Cores:
 
     def __init__(self, path: Path = _LOCKED) -> None:
         self._file = path.open("rb")
+        self._slice = TimeSlice()
 
     def close(self) -> None:
         """Compute no more."""
@@ -25,10 +29,12 @@ class Cores:
         alone = self._lock(fcntl.LOCK_EX)
         # Shared, so that whoever comes next can say that it computes, too.
         self._lock(fcntl.LOCK_SH)
+        started = time.process_time()
         try:
             yield alone
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
+            self._slice.ran(time.process_time() - started)
 
     def _lock(self, kind: int) -> bool:
         try:
