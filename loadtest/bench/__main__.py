@@ -22,8 +22,8 @@ Runs = dict[str, list[Sample]]
 
 _BUILD = Path("build")
 _WARM_UP_S = 4.0
-# Requests of 8 and of 32 images take so long that the few that fit need more time to make a figure.
-_LARGE = ("B", "T")
+# Photographs, and requests of 8 and of 32 images, take so long that the few that fit need more time to make a figure.
+_LARGE = ("J", "B", "T")
 _LARGE_TIMES = 3
 _LIMIT_BATCHES = (1, 2, 4, 8)
 _ATTEMPTS = 3
@@ -34,7 +34,7 @@ def main() -> None:
     """Measure, and write build/bench.json, build/bench.md and build/bench.svg."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="interleaved; the median counts")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement; photographs and large tensors take three times that")
     parser.add_argument("--workers", type=int, help="of the gateway; by default as `tidegate up`")
     parser.add_argument("--models", type=Path, default=_BUILD / "bench" / "model_repository")
     arguments = parser.parse_args()
@@ -82,17 +82,18 @@ def _plan(
 ) -> dict[str, Callable[[], Sample]]:
     """What a run measures, by `workload@concurrency server transport`."""
     plan: dict[str, Callable[[], Sample]] = {}
+    long_s = seconds * _LARGE_TIMES
 
     def add(letter: str, concurrency: int, *names: str, rest: bool = False) -> None:
         transport, drive = ("REST", drivers.over_rest) if rest else ("gRPC", drivers.over_grpc)
         for name in names:
             plan[f"{letter}@{concurrency} {name} {transport}"] = lambda name=name: drive(  # type: ignore[misc]
-                endpoints[name], workloads[letter], concurrency, seconds * (_LARGE_TIMES if letter in _LARGE else 1)
+                endpoints[name], workloads[letter], concurrency, long_s if letter in _LARGE else seconds
             )
 
     for batch in _LIMIT_BATCHES:
-        plan[f"J@16 limit batch {batch}"] = lambda batch=batch: _limit(models, 16, batch, seconds)  # type: ignore[misc]
-    plan["J@1 limit batch 1"] = lambda: _limit(models, 1, 1, seconds)
+        plan[f"J@16 limit batch {batch}"] = lambda batch=batch: _limit(models, 16, batch, long_s)  # type: ignore[misc]
+    plan["J@1 limit batch 1"] = lambda: _limit(models, 1, 1, long_s)
     add("J", 1, "gateway", "direct")
     add("J", 16, "gateway", "direct")
     add("J", 16, "gateway", rest=True)

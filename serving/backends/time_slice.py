@@ -15,8 +15,8 @@ _KEEP_POLICY = 0x08
 # What the kernel gives by itself is 1 to 3 ms, and at most it gives 100 ms.
 _SHORT_S = 0.004
 _LONGEST_S = 0.1
-# The weight of the newest in the mean; the first execution may take long, and says nothing of the others.
-_WEIGHT = 1 / 16
+# The weight of the newest in the mean.
+_WEIGHT = 1 / 4
 
 
 class TimeSlice:
