@@ -29,7 +29,7 @@ chaos: $(VENV)/.all ## Do every fault to real servers, write docs/reliability.md
 	$(BIN)/python -m tests.chaos $(ROWS)
 
 lint: $(VENV)/.all ## Check format, imports and types
-	$(BIN)/black --check --quiet $(PACKAGES) || $(BIN)/black --diff --quiet $(PACKAGES)
+	$(BIN)/black --check --quiet $(PACKAGES) || { $(BIN)/black --diff --quiet $(PACKAGES); exit 1; }
 	$(BIN)/isort --check $(PACKAGES)
 	$(BIN)/mypy
 
