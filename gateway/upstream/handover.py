@@ -26,6 +26,8 @@ _REGISTER_S = 2.0
 _REFUSED_S = 30.0
 _ASK_S = 2.0
 _FIRST_WAIT_S, _MAX_WAIT_S = 0.02, 5.0
+# At the end: a request that was answered a moment ago may still hold its region. What stays is swept by who comes next.
+_LAST_WAITS_S = (0.02, 0.1, 0.5)
 _REGISTERED = "already in manager"
 
 _log = structlog.get_logger(__name__)
@@ -186,7 +188,7 @@ class Handover:
             task.cancel()
         await asyncio.gather(*self._freeing, return_exceptions=True)
         told, self._told = tuple(self._told), {}
-        await asyncio.gather(*(_ask_to_let_go(region, replica) for region, replica in told))
+        await asyncio.gather(*(_ask_at_last(region, replica) for region, replica in told))
         for region in self._regions.all:
             self._regions.discard(region)
 
@@ -263,6 +265,14 @@ async def _ask_to_let_go(region: Region, replica: Replica) -> bool:
     except GatewayError:
         return False
     return False
+
+
+async def _ask_at_last(region: Region, replica: Replica) -> None:
+    for wait_s in _LAST_WAITS_S:
+        if await _ask_to_let_go(region, replica):
+            return
+        await asyncio.sleep(wait_s)
+    await _ask_to_let_go(region, replica)
 
 
 def _unregister(name: str) -> bytes:

@@ -327,6 +327,15 @@ async def test_the_end_leaves_no_file_and_no_region(triton: EmbeddedTriton, figu
         assert await _registered(other) == set()
 
 
+async def test_at_the_end_triton_is_asked_more_than_once_to_let_go(figures: Figures) -> None:
+    async with replicas(1) as (one,), upstream([one], figures, shared_memory_bytes=_ROOM) as up:
+        one.serves = {("sums", "1")}
+        await up.infer("sums", "1", bytes(_request(_array(1)).SerializeToString()), soon())
+        await up.close()
+        assert one.asked.count("SystemSharedMemoryUnregister") == one.asked.count("SystemSharedMemoryStatus") == 4
+    assert figures.ways == ["shared_memory"]
+
+
 async def test_what_a_killed_worker_left_is_swept_and_what_a_living_one_has_is_not(
     triton: EmbeddedTriton, figures: Figures
 ) -> None:
