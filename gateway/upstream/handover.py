@@ -1,6 +1,7 @@
 """How a request reaches a Triton: through gRPC, or its tensors through shared memory: docs/decisions/0011-shared-memory.md."""
 
 import asyncio
+import contextlib
 from typing import Protocol
 
 import structlog
@@ -268,11 +269,13 @@ async def _ask_to_let_go(region: Region, replica: Replica) -> bool:
 
 
 async def _ask_at_last(region: Region, replica: Replica) -> None:
-    for wait_s in _LAST_WAITS_S:
-        if await _ask_to_let_go(region, replica):
-            return
-        await asyncio.sleep(wait_s)
-    await _ask_to_let_go(region, replica)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_ASK_S):
+            for wait_s in _LAST_WAITS_S:
+                if await _ask_to_let_go(region, replica):
+                    return
+                await asyncio.sleep(wait_s)
+            await _ask_to_let_go(region, replica)
 
 
 def _unregister(name: str) -> bytes:

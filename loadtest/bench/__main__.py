@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="interleaved; the median counts")
     parser.add_argument(
-        "--seconds", type=float, default=3.0, help="of each; of photographs and large tensors three times"
+        "--seconds", type=float, default=1.5, help="of each; of photographs and large tensors three times"
     )
     parser.add_argument("--workers", type=int, help="of the gateway; by default as `tidegate up`")
     parser.add_argument("--models", type=Path, default=_BUILD / "bench" / "model_repository")

@@ -22,8 +22,7 @@ _WEIGHT = 1 / 4
 class TimeSlice:
     """As long as an execution commonly takes, for all threads of this process.
 
-    Instances that take turns on a core every few ms find the processor's caches emptied by one another: three of ResNet-50 on two
-    cores answer 2 to 5 % more photographs when they do not. What computes for a short time only comes first all the sooner. Needs
+    Instances that take turns on a core every few ms find the processor's caches emptied by one another: docs/benchmarks.md. What computes for a short time only comes first all the sooner. Needs
     Linux 6.12; an older kernel, or a sandbox that forbids it, leaves all as it was.
     """
 

@@ -60,6 +60,7 @@ def test_short_executions_leave_the_kernels_own(slices: TimeSlice, default: int)
     assert _slice_ns(0) == default
 
 
-def test_where_the_kernel_has_none_executions_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_such_call_all_stays_as_it_was(default: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time_slice, "_SCHED_SETATTR", None)
     _run(TimeSlice(), _LONG, 60)
+    assert _slice_ns(0) == default
