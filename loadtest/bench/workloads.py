@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from tritonclient.grpc.service_pb2 import ModelInferRequest
@@ -13,11 +14,13 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest
 PHOTOGRAPHS = "resnet50_encoded"
 TENSORS = "resnet50"
 TINY = "digits"
+PIXEL = "pixel"
 TOP_K = 5
 
 _WIDTH = 500
 _QUALITY = 90  # About 60 KB.
 _SIZE = 224
+IMAGE_SHAPE = (_SIZE, _SIZE, 3)
 _TINY_SIZE = 32
 _BATCH = 32
 
@@ -27,7 +30,7 @@ class Workload:
     """One kind of request.
 
     Attributes:
-        name: J, B, T, S or H.
+        name: J, B, T, S, H or P.
         message: The serialized ModelInferRequest.
         rest_path: Where REST takes the same, below the address.
         rest_body: What it takes.
@@ -57,16 +60,24 @@ def photograph() -> bytes:
 
 def all_workloads() -> dict[str, Workload]:
     """By name."""
-    random = np.random.default_rng(0)
-    tiny = random.integers(0, 256, (1, _TINY_SIZE, _TINY_SIZE, 3), np.uint8)
+    tiny = _images(1, _TINY_SIZE)
     workloads = (
         _photographs("J", 1),
         _photographs("B", 8),
-        _tensors("T", TENSORS, random.integers(0, 256, (_BATCH, _SIZE, _SIZE, 3), np.uint8)),
+        _tensors("T", TENSORS, _images(_BATCH, _SIZE)),
         _tensors("S", TINY, tiny),
         _tensors("H", TINY, tiny),
     )
     return {workload.name: workload for workload in workloads}
+
+
+def passed() -> Workload:
+    """P: what T sends, to a model that computes nothing, so that many are soon answered."""
+    return _tensors("P", PIXEL, _images(_BATCH, _SIZE))
+
+
+def _images(count: int, size: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
 def _photographs(name: str, count: int) -> Workload:
@@ -91,7 +102,7 @@ def _form(files: list[bytes]) -> tuple[bytes, str]:
     return body, f"multipart/form-data; boundary={boundary}"
 
 
-def _tensors(name: str, model: str, images: np.ndarray) -> Workload:  # type: ignore[type-arg]
+def _tensors(name: str, model: str, images: NDArray[np.uint8]) -> Workload:
     raw = images.tobytes()
     request = ModelInferRequest(model_name=model)
     request.inputs.add(name="images", datatype="UINT8", shape=images.shape)
