@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -56,7 +57,7 @@ def _measured(endpoints: Mapping[str, Endpoint], models: Path, runs: int, second
     workloads = all_workloads()
     for workload in workloads.values():  # The first calls are slow.
         for name in ("direct", "gateway"):
-            drivers.over_grpc(endpoints[name], workload, 4, _WARM_UP_S)
+            _repeated(partial(drivers.over_grpc, endpoints[name], workload, 4, _WARM_UP_S))
     samples: Runs = {}
     for _ in range(runs):
         for name, measure in _plan(endpoints, workloads, models, seconds).items():

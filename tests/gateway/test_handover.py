@@ -340,27 +340,26 @@ async def test_what_a_killed_worker_left_is_swept_and_what_a_living_one_has_is_n
     triton: EmbeddedTriton, figures: Figures
 ) -> None:
     code = "import sys; from gateway.upstream.regions import Region; region = Region(1 << 20); print(region.key, flush=True); sys.stdin.read()"
-    worker = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert worker.stdout is not None and worker.stdin is not None
-    key = worker.stdout.readline().strip()
-    name = f"{key}.0"
-    async with _upstream(triton, figures) as living:
-        await _sum(living, _array(1))
-        (kept,) = _regions(living).all
-        (replica,) = living.members()
-        register = SystemSharedMemoryRegisterRequest(name=name, key=f"/{key}", byte_size=1 << 20)
-        await replica.link.call("SystemSharedMemoryRegister", register.SerializeToString(), 5.0)
-        assert await _registered(living) == {name, kept.name}
-        for files, expected in (({key, kept.key}, {name, kept.name}), ({kept.key}, {kept.name})):
-            async with _upstream(triton, figures) as successor:
-                await successor._handover.sweep(successor.members())
-                assert await _registered(successor) == expected
-                assert _files() & {key, kept.key} == files
-            worker.kill()
-            worker.wait()
-        worker.stdin.close()
-        worker.stdout.close()
-        await _sum(living, _array(1))
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        key = worker.stdout.readline().strip()
+        name = f"{key}.0"
+        async with _upstream(triton, figures) as living:
+            await _sum(living, _array(1))
+            (kept,) = _regions(living).all
+            (replica,) = living.members()
+            register = SystemSharedMemoryRegisterRequest(name=name, key=f"/{key}", byte_size=1 << 20)
+            await replica.link.call("SystemSharedMemoryRegister", register.SerializeToString(), 5.0)
+            assert await _registered(living) == {name, kept.name}
+            for files, expected in (({key, kept.key}, {name, kept.name}), ({kept.key}, {kept.name})):
+                async with _upstream(triton, figures) as successor:
+                    await successor._handover.sweep(successor.members())
+                    assert await _registered(successor) == expected
+                    assert _files() & {key, kept.key} == files
+                worker.kill()
+                worker.wait()
+            await _sum(living, _array(1))
     assert figures.ways == ["shared_memory"] * 2
 
 
