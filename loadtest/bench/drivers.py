@@ -23,7 +23,7 @@ _GRACE_S = 60.0
 _OK = 200
 # Until callers who all began at once ask as they will from then on, and caches are as this load has them.
 _WARM_S = 2.0
-# So that what is under way at the end of what is measured is answered, and its time known.
+# So that what is under way at the end of what is measured is answered, and its time known; what takes longer is not counted.
 _LONGER_S = 1.7
 # Before each message: whether it is compressed, and its length.
 _FRAME_BYTES = 5
@@ -173,7 +173,10 @@ class _Load:
 def parts_within(
     started: NDArray[np.float64], durations: NDArray[np.float64], begin: float, end: float
 ) -> NDArray[np.float64]:
-    """Which part of each request was between two moments, all in seconds: of those that take long only few begin and end there."""
+    """Which part of each request was between two moments, 0 to 1; (N,), all times in seconds.
+
+    Of requests that take long only few both begin and end there.
+    """
     within: NDArray[np.float64] = np.minimum(started + durations, end) - np.maximum(started, begin)
     parts: NDArray[np.float64] = within.clip(min=0) / durations
     return parts
