@@ -7,14 +7,13 @@ from gateway import cache_control, wire
 from gateway.auth.models import check_model
 from gateway.call import CacheStatus, Caching, Identity, InferenceCall, InferenceReply, Scope
 from gateway.errors import DeadlineExceeded, GatewayError, InvalidArgument, NotFound
+from gateway.figures import Metrics, Observation
 from gateway.ports import (
     Admission,
     Answers,
     Authenticator,
     Concurrency,
     Limiter,
-    Metrics,
-    Observation,
     Rollouts,
     Route,
     Router,

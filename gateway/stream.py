@@ -13,13 +13,12 @@ from gateway import wire
 from gateway.auth.models import check_model
 from gateway.call import Identity, Scope, StreamCall
 from gateway.errors import DeadlineExceeded, GatewayError, InvalidArgument, Unavailable
+from gateway.figures import Metrics, Observation
 from gateway.ports import (
     Admission,
     Authenticator,
     Concurrency,
     Limiter,
-    Metrics,
-    Observation,
     Places,
     Rollouts,
     Route,

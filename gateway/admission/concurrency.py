@@ -10,7 +10,7 @@ from gateway.admission.adaptive import AdaptiveLimit
 from gateway.admission.settings import ConcurrencySettings
 from gateway.call import Tier
 from gateway.errors import DeadlineExceeded, Overloaded
-from gateway.ports import FleetFigures
+from gateway.figures import FleetFigures
 
 _ORDER = {Tier.HIGH: 0, Tier.STANDARD: 1, Tier.LOW: 2}
 _UNKNOWN = "unknown"

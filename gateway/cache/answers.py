@@ -10,7 +10,8 @@ from gateway.cache.flights import Flights
 from gateway.cache.keys import CacheKeys
 from gateway.call import CacheStatus, Caching, Identity
 from gateway.errors import InvalidArgument
-from gateway.ports import CacheKey, CacheMetrics, CacheTier, KeptAnswer, Loads, ResponseCache, Route
+from gateway.figures import CacheMetrics, CacheTier
+from gateway.ports import CacheKey, KeptAnswer, Loads, ResponseCache, Route
 
 _Ask = Callable[[], Awaitable[bytes]]
 

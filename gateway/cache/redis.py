@@ -8,7 +8,8 @@ from blake3 import blake3
 
 from gateway.cache.keys import CacheKeys
 from gateway.cache.loads import REDIS_KEY
-from gateway.ports import CacheKey, CacheMetrics, KeptAnswer, Loads
+from gateway.figures import CacheMetrics
+from gateway.ports import CacheKey, KeptAnswer, Loads
 from gateway.redis_link import RedisLink
 from gateway.settings import CacheSettings
 

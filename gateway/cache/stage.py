@@ -9,7 +9,7 @@ from gateway.cache.keys import CacheKeys, read_secret
 from gateway.cache.loads import FILE, MachineLoads, SharedLoads
 from gateway.cache.memory import MemoryCache
 from gateway.cache.redis import RedisCache
-from gateway.ports import CacheMetrics
+from gateway.figures import CacheMetrics
 from gateway.redis_link import RedisLink
 from gateway.settings import GatewaySettings
 

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter
 
-from gateway.ports import CacheTier
+from gateway.figures import CacheTier
 
 
 class CacheCounters:

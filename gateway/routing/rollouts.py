@@ -8,7 +8,8 @@ import structlog
 from gateway import wire
 from gateway.call import Arm, Tier, Watch
 from gateway.errors import GatewayError, NotFound, Overloaded, Unavailable
-from gateway.ports import Concurrency, FleetFigures, Route, Upstream
+from gateway.figures import FleetFigures
+from gateway.ports import Concurrency, Route, Upstream
 from gateway.routing.comparison import agree
 from gateway.routing.policies import Policies
 from gateway.routing.policy import Choice

@@ -10,7 +10,8 @@ import structlog
 from contract.card import ENCODED_SUFFIX
 from gateway.call import Arm, Headers, Identity, Watch
 from gateway.errors import Unavailable
-from gateway.ports import FleetFigures, Route
+from gateway.figures import FleetFigures
+from gateway.ports import Route
 from gateway.routing.catalog import ModelCatalog
 from gateway.routing.policies import Policies, StoredPolicy
 from gateway.routing.policy import STICKY_HEADER, Choice

@@ -14,7 +14,7 @@ from tritonclient.grpc.service_pb2 import (
 
 from gateway import wire
 from gateway.errors import DeadlineExceeded, GatewayError, InvalidArgument, NotFound
-from gateway.ports import FleetFigures
+from gateway.figures import FleetFigures
 from gateway.upstream.meaning import ReplicaLost
 from gateway.upstream.regions import Region, Regions, is_orphan, remove_orphans
 from gateway.upstream.replica import Replica

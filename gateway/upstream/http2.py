@@ -15,40 +15,13 @@ import grpc
 from gateway.http2 import frames
 from gateway.http2.sending import Outgoing
 from gateway.upstream import headers
+from gateway.upstream.pending import CallFailed, CallLost, PendingCall
 
 # Of what came, so much is let pass before the server is told that it may send more.
 _CREDIT = 1 << 20
 _MAX_HEADER_BYTES = 64 << 10
 # For the answer to a call that nobody waits for: most of them come within it, and those that would be late are cancelled.
 _PATIENCE_S = 0.03
-
-
-class CallLost(Exception):
-    """A call has no answer because of its connection, or was given up."""
-
-
-class CallFailed(Exception):
-    """A call ended with a status other than OK.
-
-    Attributes:
-        code: The server's, or the one that gRPC's clients give to what happened.
-    """
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(details)
-        self.code = code
-        self.details = details
-
-
-class _Call:
-    __slots__ = ("answer", "outgoing", "parts", "received", "window")
-
-    def __init__(self, answer: "asyncio.Future[bytes]", outgoing: Outgoing | None, window: int) -> None:
-        self.answer = answer
-        self.outgoing = outgoing
-        self.window = window
-        self.parts: list[bytes] = []
-        self.received = 0
 
 
 class Http2Connection(asyncio.Protocol):
@@ -64,9 +37,9 @@ class Http2Connection(asyncio.Protocol):
         self._ping_timeout_s = ping_timeout_s
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, PendingCall] = {}
         # Calls whose bodies wait for the server's or the socket's consent, in order.
-        self._waiting: dict[int, _Call] = {}
+        self._waiting: dict[int, PendingCall] = {}
         self._next_id = 1
         self._rest = b""
         self._window = frames.DEFAULT_WINDOW
@@ -109,7 +82,7 @@ class Http2Connection(asyncio.Protocol):
         """Give up every call."""
         for number, call in tuple(self._calls.items()):
             self._give_up(number)
-            _end(call, CallLost("it was given up"))
+            call.fail(CallLost("it was given up"))
 
     def close(self) -> None:
         """Close it; calls under way fail."""
@@ -140,7 +113,7 @@ class Http2Connection(asyncio.Protocol):
             self._keepalive.cancel()
         calls, self._calls, self._waiting = self._calls, {}, {}
         for call in calls.values():
-            _end(call, CallLost("the connection was lost"))
+            call.fail(CallLost("the connection was lost"))
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -162,7 +135,7 @@ class Http2Connection(asyncio.Protocol):
                 start = position + frames.FRAME.size
                 end = start + (high << 16 | low)
                 if end - start > frames.DEFAULT_FRAME:
-                    raise frames.ProtocolBroken(f"a frames.frame of {end - start} bytes")
+                    raise frames.ProtocolBroken(f"a frame of {end - start} bytes")
                 if end > size:
                     break
                 self._received(kind, flags, number & frames.ID_BITS, data[start:end])
@@ -197,11 +170,11 @@ class Http2Connection(asyncio.Protocol):
         prefix = frames.MESSAGE.pack(0, len(request))
         if size <= min(self._max_frame, self._window, self._initial_window) and self._writable and not self._waiting:
             self._window -= size
-            self._calls[number] = _Call(answer, None, self._initial_window - size)
+            self._calls[number] = PendingCall(answer, None, self._initial_window - size)
             data = frames.FRAME.pack(size >> 16, size & 0xFFFF, frames.DATA, frames.END_STREAM, number)
             self._write(head + data + prefix, request)
             return number
-        call = _Call(answer, Outgoing(request), self._initial_window)
+        call = PendingCall(answer, Outgoing(request), self._initial_window)
         self._calls[number] = self._waiting[number] = call
         self._write(head)
         self._send_waiting()
@@ -214,7 +187,7 @@ class Http2Connection(asyncio.Protocol):
                 return
             self._send(number, call)
 
-    def _send(self, number: int, call: _Call) -> None:
+    def _send(self, number: int, call: PendingCall) -> None:
         assert call.outgoing is not None
         while call.outgoing:
             before, room = len(call.outgoing), min(self._window, call.window)
@@ -256,7 +229,7 @@ class Http2Connection(asyncio.Protocol):
         call = self._calls.get(number)
         self._leave(number)
         if call is not None:
-            _end(call, CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
+            call.fail(CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
     def _keep_alive(self) -> None:
         """Ask a server that is silent with calls under way whether it is there; without an answer it is not."""
@@ -299,7 +272,7 @@ class Http2Connection(asyncio.Protocol):
         if call.received > self._max_message_bytes + frames.MESSAGE.size:
             self._give_up(number)
             limit = f"the answer is larger than {self._max_message_bytes} bytes"
-            _end(call, CallFailed(grpc.StatusCode.RESOURCE_EXHAUSTED, limit))
+            call.fail(CallFailed(grpc.StatusCode.RESOURCE_EXHAUSTED, limit))
         elif flags & frames.END_STREAM:
             self._end(number, call, None)
 
@@ -320,25 +293,18 @@ class Http2Connection(asyncio.Protocol):
         (_, first, block), self._block = self._block, None
         self._on_block(number, first | flags & frames.END_HEADERS, block + payload)
 
-    def _end(self, number: int, call: _Call, said: tuple[grpc.StatusCode, str] | None) -> None:
+    def _end(self, number: int, call: PendingCall, said: tuple[grpc.StatusCode, str] | None) -> None:
         if number in self._waiting:
             # It answered without having read all; the rest is not sent.
             self._give_up(number)
         else:
             self._forget(number)
         if said is None:
-            _end(call, CallLost("the answer has no status"))
+            call.fail(CallLost("the answer has no status"))
         elif said[0] is not grpc.StatusCode.OK:
-            _end(call, CallFailed(*said))
-        elif not call.answer.done():
-            body = call.parts[0] if len(call.parts) == 1 else b"".join(call.parts)
-            if len(body) < frames.MESSAGE.size or frames.MESSAGE.unpack_from(body) != (
-                0,
-                len(body) - frames.MESSAGE.size,
-            ):
-                _end(call, CallFailed(grpc.StatusCode.INTERNAL, "the answer is not one uncompressed message"))
-            else:
-                call.answer.set_result(body[frames.MESSAGE.size :])
+            call.fail(CallFailed(*said))
+        else:
+            call.complete()
 
     def _on_reset(self, flags: int, number: int, payload: bytes) -> None:
         call = self._calls.get(number)
@@ -347,10 +313,10 @@ class Http2Connection(asyncio.Protocol):
         (error,) = frames.NUMBER.unpack(payload)
         self._forget(number)
         if error == frames.REFUSED:
-            _end(call, CallLost("it was refused"))
+            call.fail(CallLost("it was refused"))
         else:
             code = grpc.StatusCode.CANCELLED if error == frames.CANCEL else grpc.StatusCode.INTERNAL
-            _end(call, CallFailed(code, f"Received RST_STREAM with error code {error}"))
+            call.fail(CallFailed(code, f"Received RST_STREAM with error code {error}"))
 
     def _on_settings(self, flags: int, number: int, payload: bytes) -> None:
         if flags & frames.ACK:
@@ -386,7 +352,7 @@ class Http2Connection(asyncio.Protocol):
         self.open = False
         last = frames.NUMBER.unpack_from(payload)[0] & frames.ID_BITS
         for later in [each for each in self._calls if each > last]:
-            _end(self._calls[later], CallLost("the connection goes away"))
+            self._calls[later].fail(CallLost("the connection goes away"))
             self._forget(later)
         self._close_if_done()
 
@@ -403,8 +369,3 @@ _RARE: dict[int, Callable[[Http2Connection, int, int, bytes], None]] = {
     frames.WINDOW_UPDATE: Http2Connection._on_window,
     frames.CONTINUATION: Http2Connection._on_continuation,
 }
-
-
-def _end(call: _Call, error: Exception) -> None:
-    if not call.answer.done():
-        call.answer.set_exception(error)

@@ -14,7 +14,7 @@ from gateway.metrics import trace_context
 from gateway.settings import UpstreamSettings
 from gateway.upstream import headers, meaning
 from gateway.upstream.connector import Connector, ping_timeout_s
-from gateway.upstream.http2 import CallFailed, CallLost
+from gateway.upstream.pending import CallFailed, CallLost
 from gateway.upstream.stream import GRACE_S, TritonStream
 from gateway.upstream.streams import TritonStreams
 

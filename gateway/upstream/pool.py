@@ -6,7 +6,7 @@ from random import random
 import structlog
 
 from gateway.errors import Unavailable
-from gateway.ports import FleetFigures
+from gateway.figures import FleetFigures
 from gateway.settings import UpstreamSettings
 from gateway.upstream.outliers import Outliers
 from gateway.upstream.replica import Health, Replica, Served

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from tritonclient.grpc.service_pb2 import RepositoryIndexRequest
 
 from gateway.errors import DeadlineExceeded, GatewayError, Internal, NotFound, Unavailable
-from gateway.ports import FleetFigures, Sequence
+from gateway.figures import FleetFigures
+from gateway.ports import Sequence
 from gateway.settings import UpstreamSettings
 from gateway.upstream import index
 from gateway.upstream.budget import RetryBudget

@@ -9,7 +9,8 @@ from gateway.cache.keys import CacheKeys
 from gateway.cache.memory import MemoryCache
 from gateway.call import Identity, Scope, Tier
 from gateway.errors import GatewayError
-from gateway.ports import CacheTier, ResponseCache, Route, Sequence
+from gateway.figures import CacheTier
+from gateway.ports import ResponseCache, Route, Sequence
 from gateway.settings import CacheSettings
 
 Answer = Callable[[bytes], Awaitable[bytes]]

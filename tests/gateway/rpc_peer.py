@@ -213,3 +213,23 @@ async def sized(call: Call) -> bytes:
     body = await call.read()
     assert body is not None
     return bytes(int(body))
+
+
+METHODS: dict[str, Method] = {"/t/echo": echo, "/t/stream": stream, "/t/sized": sized}
+
+
+class Hanging:
+    """A method that waits for its end."""
+
+    def __init__(self) -> None:
+        self.began = 0
+        self.cancelled = 0
+        self.changed = asyncio.Event()
+
+    async def __call__(self, call: Call) -> None:
+        self.began += 1
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.cancelled += 1
+            self.changed.set()

@@ -10,7 +10,8 @@ from gateway.cache.answers import CachedAnswers
 from gateway.cache.memory import MemoryCache
 from gateway.call import CacheStatus, Caching, Identity
 from gateway.errors import Overloaded
-from gateway.ports import CacheKey, CacheTier, KeptAnswer, Route
+from gateway.figures import CacheTier
+from gateway.ports import CacheKey, KeptAnswer, Route
 from gateway.settings import CacheSettings
 from tests.gateway.fakes import FakeCacheMetrics, FakeLoads, answers_in_memory
 

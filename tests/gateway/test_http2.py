@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gateway.http2 import frames
 from gateway.upstream import headers, http2
-from gateway.upstream.http2 import CallFailed, CallLost, Http2Connection
+from gateway.upstream.http2 import Http2Connection
+from gateway.upstream.pending import CallFailed, CallLost
 from tests.gateway.tritons import StandIn, replicas
 
 _LIMIT = 100_000

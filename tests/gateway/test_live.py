@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.call import CacheStatus, Identity, Scope
 from gateway.errors import Unavailable
+from gateway.figures import CacheTier
 from gateway.metrics.caches import CacheCounters
 from gateway.metrics.fleet import PrometheusFleet
 from gateway.metrics.instruments import BUCKETS_S, PrometheusMetrics
@@ -15,7 +16,6 @@ from gateway.metrics.live import Live, LiveFigures, figures
 from gateway.metrics.settings import MetricsSettings
 from gateway.metrics.triton_statistics import BatchFigures
 from gateway.metrics.watchers import CallWatchers
-from gateway.ports import CacheTier
 from gateway.routing.catalog import Batching, Model
 from gateway.settings import LimitSettings
 from tests.gateway.test_metrics import batches_of
