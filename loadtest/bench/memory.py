@@ -60,12 +60,13 @@ def _write_pixel(model: Path) -> None:
 
 def _answered(gateway: Endpoint, workload: Workload, count: int) -> Iterator[int]:
     """Ask `count` times; gives how many were answered, so often that they can be read."""
-    answered = 0
-    for reading in range(1, _READINGS + 1):
-        while answered < count * reading / _READINGS:
-            sample = drivers.over_grpc(gateway, workload, _CONCURRENCY, _SECONDS)
-            answered += round(sample.requests_per_s * _SECONDS)
-        yield answered
+    answered = read = 0
+    while answered < count:
+        sample = drivers.over_grpc(gateway, workload, _CONCURRENCY, _SECONDS)
+        answered += round(sample.requests_per_s * _SECONDS)
+        if answered >= min(count, read + count / _READINGS):
+            read = answered
+            yield answered
 
 
 def _resident(endpoint: Endpoint) -> str:
