@@ -19,7 +19,6 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest
 from tests.conformance.conftest import MAX_BODY_BYTES, STALL_S, Gateway
 
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
-_SETTLE_S = 3
 _ALLOWED_GROWTH = 12 * MAX_BODY_BYTES  # A few bodies of the greatest size, which the allocator keeps.
 
 
@@ -389,44 +388,6 @@ def _literal(name: bytes, value: bytes) -> bytes:
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
-
-
-def test_memory_is_back_when_it_comes_again(gateway: Gateway) -> None:
-    """Within 5 % of what it was after the first two times."""
-    process = psutil.Process(gateway.pid)
-    for _ in range(2):
-        _everything(gateway)
-    before = _settled(process, 0)
-    _everything(gateway)
-    after = _settled(process, 1.05 * before)
-    assert after <= 1.05 * before, f"{before} bytes before, {after} after"
-
-
-def _everything(gateway: Gateway) -> None:
-    test_a_grpc_message_that_grows_a_thousandfold(gateway)
-    test_a_body_that_grows_a_thousandfold(gateway)
-    test_json_nested_in_500_000_levels(gateway, b"[")
-    test_100_000_outputs(gateway)
-    test_lengths_that_lie(gateway, b"\x0a\x04echo\x3a\x05ab")
-    test_a_million_chunks_of_one_byte(gateway)
-    test_10_megabytes_of_headers(gateway, b"x: " + b"y" * 10_000_000)
-    test_10_megabytes_around_a_body(gateway, b"1\r\n{\r\n0\r\nx: y\r\n")
-    test_too_much_metadata(gateway)
-    test_a_head_that_does_not_come(gateway, b"GET /v2 HTT")
-    test_a_grpc_message_that_does_not_come(gateway)
-    test_calls_that_are_opened_and_reset_at_once(gateway)
-
-
-def _settled(process: psutil.Process, enough: float) -> int:
-    """The resident bytes, when they are few enough or have stopped to fall."""
-    lowest, since = process.memory_info().rss, time.monotonic()
-    while lowest > enough and time.monotonic() < since + _SETTLE_S:
-        time.sleep(0.1)
-        now = process.memory_info().rss
-        if now < 0.99 * lowest:
-            since = time.monotonic()
-        lowest = min(lowest, now)
-    return lowest
 
 
 _CHUNKED = (
