@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ from statistics import median
 
 import psutil
 
-from loadtest.bench import drivers, report
+from loadtest.bench import drivers, limit, report
 from loadtest.bench.drivers import Endpoint, Sample
 from loadtest.bench.errors import BenchFailed
 from loadtest.bench.servers import compared, with_resnet
@@ -95,8 +94,8 @@ def _plan(
             )
 
     for batch in _LIMIT_BATCHES:
-        plan[f"J@16 limit batch {batch}"] = lambda batch=batch: _limit(models, 16, batch, long_s)  # type: ignore[misc]
-    plan["J@1 limit batch 1"] = lambda: _limit(models, 1, 1, long_s)
+        plan[f"J@16 limit batch {batch}"] = lambda batch=batch: limit.measured(models, 16, batch, long_s)  # type: ignore[misc]
+    plan["J@1 limit batch 1"] = lambda: limit.measured(models, 1, 1, long_s)
     add("J", 1, "gateway", "direct")
     add("J", 16, "gateway", "direct")
     add("J", 16, "gateway", rest=True)
@@ -112,13 +111,6 @@ def _plan(
             add(letter, concurrency, "gateway", "direct")
             add(letter, concurrency, "gateway", rest=True)
     return plan
-
-
-def _limit(models: Path, concurrency: int, batch: int, seconds: float) -> Sample:
-    command = [sys.executable, "-m", "loadtest.bench.limit", str(models), f"--seconds={seconds}"]
-    command += [f"--concurrency={concurrency}", f"--batch={batch}"]
-    printed = json.loads(subprocess.check_output(command))
-    return Sample(printed["images_per_s"], printed["p50_ms"], printed["p99_ms"])
 
 
 def _median(samples: list[Sample]) -> Sample:

@@ -6,6 +6,8 @@ Run as a process of its own, which prints {"images_per_s", "p50_ms", "p99_ms"} a
 import argparse
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import numpy as np
 import openvino
 
 from contract.card import ImageLimits, Preprocessing
+from loadtest.bench.drivers import Sample
 from loadtest.bench.workloads import PHOTOGRAPHS, TENSORS, photograph
 from serving.images import prepare
 
@@ -42,6 +45,14 @@ def main() -> None:
         request.infer({0: images}, share_inputs=True)
 
     print(json.dumps(_measured(score, batch, streams, arguments.batch, arguments.seconds)))
+
+
+def measured(models: Path, concurrency: int, batch: int, seconds: float) -> Sample:
+    """Measure in a process of its own."""
+    command = [sys.executable, "-m", __name__, str(models), f"--seconds={seconds}"]
+    command += [f"--concurrency={concurrency}", f"--batch={batch}"]
+    printed = json.loads(subprocess.check_output(command))
+    return Sample(printed["images_per_s"], printed["p50_ms"], printed["p99_ms"])
 
 
 def _compiled(path: Path, cores: int, streams: int) -> openvino.CompiledModel:

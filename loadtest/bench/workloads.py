@@ -91,11 +91,12 @@ def _photographs(name: str, count: int) -> Workload:
     if count == 1:
         body, content_type = file, "image/jpeg"
     else:
-        body, content_type = _form([file] * count)
+        body, content_type = form([file] * count)
     return Workload(name, request.SerializeToString(), path, body, {"content-type": content_type})
 
 
-def _form(files: list[bytes]) -> tuple[bytes, str]:
+def form(files: list[bytes]) -> tuple[bytes, str]:
+    """A form of JPEGs, and its content type."""
     boundary = "tidegate-bench"
     part = f'--{boundary}\r\ncontent-disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'.encode()
     body = b"".join(part + file + b"\r\n" for file in files) + f"--{boundary}--\r\n".encode()

@@ -1,0 +1,172 @@
+"""Other servers with the same engine and the same decoding, one photograph a request: `python -m loadtest.bench.others`.
+
+Each is started, measured and stopped in turns with the gateway and the limit. Those that Tidegate does not depend on are installed into
+environments below build/bench/others.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import httpx
+import psutil
+
+from loadtest.bench import drivers, limit
+from loadtest.bench.drivers import Endpoint, Sample
+from loadtest.bench.errors import BenchFailed
+from loadtest.bench.others.classifier import MODELS, Classifier
+from loadtest.bench.others.known import Other, others
+from loadtest.bench.servers import free_port, repository_with, running_gateway, wait, with_resnet
+from loadtest.bench.workloads import Workload, all_workloads, photograph
+
+_ENVIRONMENTS = Path("build", "bench", "others")
+_ROOT = Path(__file__).parents[3]
+_CONCURRENCIES = (16, 1)
+_WARM_UP_S = 2.0
+_STOP_S = 60.0
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="of servers; all where none is given")
+    parser.add_argument("--runs", type=int, default=3, help="interleaved; the median counts")
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--models", type=Path, default=Path("build", "bench", "model_repository"))
+    arguments = parser.parse_args()
+    models = with_resnet(arguments.models).resolve()
+    os.environ[MODELS] = str(models)
+    (labels,) = Classifier().labels([photograph()])
+    best: str = json.loads(labels)[0]["label"]
+    known = others()
+    named = {name: known[name] for name in arguments.names or known}
+    pythons = {name: _python(name, other.packages) for name, other in named.items()}
+    rows: dict[str, list[list[Sample]]] = {}
+    for _ in range(arguments.runs):
+        at_once, alone = ((16, 4), (1, 1))
+        measured = {"the limit": [limit.measured(models, *load, arguments.seconds) for load in (at_once, alone)]}
+        measured |= _gateway(models, arguments.seconds)
+        for name, other in named.items():
+            measured[name] = _other(pythons[name], other, best, arguments.seconds)
+        for name, samples in measured.items():
+            rows.setdefault(name, []).append(samples)
+    print(_table(rows))
+
+
+def _python(name: str, packages: tuple[str, ...]) -> Path:
+    """An environment with these."""
+    if not packages:
+        return Path(sys.executable)
+    home = (_ENVIRONMENTS / name.lower().replace(" ", "-")).absolute()
+    python = home / "bin" / "python"
+    if not (home / "complete").exists():
+        venv.create(home, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        (home / "complete").touch()
+    return python
+
+
+def _gateway(models: Path, seconds: float) -> dict[str, list[Sample]]:
+    ask = all_workloads()["J"]
+    with tempfile.TemporaryDirectory() as folder:
+        repository = repository_with(models, Path(folder, "model_repository"))
+        with running_gateway(repository, Path(folder, "state"), None) as (gateway, _):
+            rest = _samples(gateway, ask, seconds)
+            return {
+                "Tidegate": rest,
+                "Tidegate, gRPC": [drivers.over_grpc(gateway, ask, at, seconds) for at in _CONCURRENCIES],
+            }
+
+
+def _other(python: Path, other: Other, best: str, seconds: float) -> list[Sample]:
+    with tempfile.TemporaryDirectory() as folder, _running(python, other, best, Path(folder)) as endpoint:
+        return _samples(endpoint, other.ask, seconds)
+
+
+def _samples(endpoint: Endpoint, ask: Workload, seconds: float) -> list[Sample]:
+    drivers.over_rest(endpoint, ask, 4, _WARM_UP_S)
+    return [drivers.over_rest(endpoint, ask, concurrency, seconds) for concurrency in _CONCURRENCIES]
+
+
+@contextmanager
+def _running(python: Path, other: Other, best: str, folder: Path) -> Iterator[Endpoint]:
+    ports = [free_port() for _ in range(3)]
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [python, *other.command(ports, folder)],
+            cwd=_ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        address = f"127.0.0.1:{ports[0]}"
+        wait(lambda: _answers(address, other.ask, best), process, log)
+        pids = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+        yield Endpoint("other", "", address, pids=lambda: {"server": pids})
+    finally:
+        _stop(process)
+
+
+def _answers(address: str, ask: Workload, best: str) -> bool:
+    """Whether it classifies the photograph, as what it should."""
+    url = f"http://{address}{ask.rest_path}"
+    try:
+        answer = httpx.post(url, content=ask.rest_body, headers=ask.rest_headers, timeout=20)
+    except httpx.TransportError:
+        return False
+    if answer.is_success and best not in answer.text:
+        raise BenchFailed(f"the photograph is taken for no {best}: {answer.text[:500]}")
+    return answer.is_success
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """In order, and then all that is left of its session."""
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        pass
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait(_STOP_S)
+
+
+def _table(rows: dict[str, list[list[Sample]]]) -> str:
+    """Markdown."""
+    lines = [
+        "| server | 16 callers: a second | ÷ limit | p99, ms | CPU-ms a photograph | MiB | 1 caller: p50, ms | ÷ limit |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    best = median(many.requests_per_s for many, _ in rows["the limit"])
+    least = median(one.p50_ms for _, one in rows["the limit"])
+    for name, runs in rows.items():
+        many, one = zip(*runs, strict=True)
+        rate = median(sample.requests_per_s for sample in many)
+        p50 = median(sample.p50_ms for sample in one)
+        cpu = median(sum(value for key, value in sample.cpu_ms.items() if key != "client") for sample in many)
+        mib = median(sum(sample.peak_mib.values()) for sample in many)
+        p99 = median(sample.p99_ms for sample in many)
+        used = f"{cpu:.1f} | {mib:.0f}" if cpu else " | "
+        lines.append(
+            f"| {name} | {rate:.1f} | {rate / best:.2f} | {p99:.0f} | {used} | {p50:.1f} | {p50 / least:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""BentoML, a worker a core. Its adaptive batches answered fewer: one worker gathers for all, and waits with a photograph alone."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import bentoml
+from bentoml.validators import ContentType
+
+from loadtest.bench.others.classifier import Classifier
+
+
+@bentoml.service(workers=len(os.sched_getaffinity(0)), traffic={"timeout": 60}, logging={"access": {"enabled": False}})
+class Photographs:
+    def __init__(self) -> None:
+        self._classifier = Classifier()
+
+    @bentoml.api
+    def classify(self, file: Annotated[Path, ContentType("image/jpeg")], /) -> str:
+        (labels,) = self._classifier.labels([file.read_bytes()])
+        return labels

@@ -1,0 +1,42 @@
+"""PyTriton, an inference function a core, and batches of up to four."""
+
+import os
+import sys
+from functools import partial
+
+import numpy as np
+from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
+from pytriton.triton import Triton, TritonConfig
+
+from loadtest.bench.others.classifier import Classifier
+
+_BATCH = 4
+
+
+def _infer(classifier, requests=None, **inputs):  # type: ignore[no-untyped-def]  # PyTriton calls it as it likes.
+    labels = classifier.labels([bytes(file) for file in inputs["photograph"].ravel()])
+    return {"labels": np.array([each.encode() for each in labels], object).reshape(-1, 1)}
+
+
+def main() -> None:
+    """Serve on the port that is given, over HTTP, and on the two after it."""
+    from pytriton.decorators import batch
+
+    port = int(sys.argv[1])
+    config = TritonConfig(
+        http_port=port, grpc_port=int(sys.argv[2]), metrics_port=int(sys.argv[3]), allow_metrics=False
+    )
+    functions = [batch(partial(_infer, Classifier())) for _ in os.sched_getaffinity(0)]
+    with Triton(config=config) as triton:
+        triton.bind(
+            model_name="classify",
+            infer_func=functions,
+            inputs=[Tensor(name="photograph", dtype=bytes, shape=(1,))],
+            outputs=[Tensor(name="labels", dtype=bytes, shape=(1,))],
+            config=ModelConfig(max_batch_size=_BATCH, batcher=DynamicBatcher(preferred_batch_size=[_BATCH])),
+        )
+        triton.serve()
+
+
+if __name__ == "__main__":
+    main()
