@@ -5,6 +5,8 @@ import sys
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
+from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
@@ -13,15 +15,15 @@ from loadtest.bench.others.classifier import Classifier
 _BATCH = 4
 
 
-def _infer(classifier, requests=None, **inputs):  # type: ignore[no-untyped-def]  # PyTriton calls it as it likes.
+def _infer(classifier: Classifier, **inputs: NDArray[np.bytes_]) -> dict[str, NDArray[np.object_]]:
     labels = classifier.labels([bytes(file) for file in inputs["photograph"].ravel()])
     return {"labels": np.array([each.encode() for each in labels], object).reshape(-1, 1)}
 
 
 def main() -> None:
-    """Serve on the port that is given, over HTTP, and on the two after it."""
-    from pytriton.decorators import batch
-
+    """Serve on the ports that are given: over HTTP, over gRPC, and figures."""
+    # Its store of tensors needs the very Python that Triton's stub was built with; photographs are small enough without.
+    os.environ["PYTRITON_NO_TENSORSTORE"] = "1"
     port = int(sys.argv[1])
     config = TritonConfig(
         http_port=port, grpc_port=int(sys.argv[2]), metrics_port=int(sys.argv[3]), allow_metrics=False
