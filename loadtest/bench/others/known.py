@@ -75,6 +75,7 @@ def _mlserver(ports: list[int], folder: Path) -> list[str]:
         "metrics_port": ports[2],
         "parallel_workers": len(os.sched_getaffinity(0)),
         "host": "127.0.0.1",
+        "metrics_dir": str(folder),
     }
     model = {
         "name": "photographs",
