@@ -31,6 +31,7 @@ from loadtest.bench.workloads import Workload, all_workloads, photograph
 _ENVIRONMENTS = Path("build", "bench", "others")
 _ROOT = Path(__file__).parents[3]
 _CONCURRENCIES = (16, 1)
+_LIMIT_BATCH = 4
 _WARM_UP_S = 2.0
 _STOP_S = 60.0
 
@@ -43,17 +44,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--models", type=Path, default=Path("build", "bench", "model_repository"))
     arguments = parser.parse_args()
+    known = others()
+    if unknown := set(arguments.names) - known.keys():
+        parser.error(f"{', '.join(sorted(unknown))}: not among {', '.join(known)}")
     models = with_resnet(arguments.models).resolve()
     os.environ[MODELS] = str(models)
     (labels,) = Classifier().labels([photograph()])
     best: str = json.loads(labels)[0]["label"]
-    known = others()
     named = {name: known[name] for name in arguments.names or known}
     pythons = {name: _python(name, other.packages) for name, other in named.items()}
     rows: dict[str, list[list[Sample]]] = {}
     for _ in range(arguments.runs):
-        at_once, alone = ((16, 4), (1, 1))
-        measured = {"the limit": [limit.measured(models, *load, arguments.seconds) for load in (at_once, alone)]}
+        loads = ((16, _LIMIT_BATCH), (1, 1))
+        measured = {"the limit": [limit.measured(models, *load, arguments.seconds) for load in loads]}
         measured |= _gateway(models, arguments.seconds)
         for name, other in named.items():
             measured[name] = _other(pythons[name], other, best, arguments.seconds)

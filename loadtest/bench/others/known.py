@@ -65,7 +65,8 @@ def _module(name: str, ports: list[int], folder: Path) -> list[str]:
 
 
 def _bentoml(ports: list[int], folder: Path) -> list[str]:
-    return ["-m", "bentoml", "serve", "loadtest.bench.others.with_bentoml:Photographs", f"--port={ports[0]}"]
+    service = "loadtest.bench.others.with_bentoml:Photographs"
+    return ["-m", "bentoml", "serve", service, "--host=127.0.0.1", f"--port={ports[0]}"]
 
 
 def _mlserver(ports: list[int], folder: Path) -> list[str]:

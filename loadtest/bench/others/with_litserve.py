@@ -36,4 +36,6 @@ class Photographs(litserve.LitAPI):
 if __name__ == "__main__":
     api = Photographs(max_batch_size=4, batch_timeout=0.01, api_path="/classify")
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=len(os.sched_getaffinity(0)))
-    server.run(port=int(sys.argv[1]), generate_client_file=False, log_level="warning", access_log=False)
+    server.run(
+        host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning", access_log=False
+    )

@@ -26,7 +26,12 @@ def main() -> None:
     os.environ["PYTRITON_NO_TENSORSTORE"] = "1"
     port = int(sys.argv[1])
     config = TritonConfig(
-        http_port=port, grpc_port=int(sys.argv[2]), metrics_port=int(sys.argv[3]), allow_metrics=False
+        http_address="127.0.0.1",
+        http_port=port,
+        grpc_address="127.0.0.1",
+        grpc_port=int(sys.argv[2]),
+        metrics_port=int(sys.argv[3]),
+        allow_metrics=False,
     )
     functions = [batch(partial(_infer, Classifier())) for _ in os.sched_getaffinity(0)]
     with Triton(config=config) as triton:
