@@ -1,4 +1,4 @@
-"""BentoML, a worker a core. Its adaptive batches answered fewer: one worker gathers for all, and waits with a photograph alone."""
+"""BentoML, a worker a core, and no batches: with its adaptive ones a photograph alone took 415 ms."""
 
 import os
 from pathlib import Path
