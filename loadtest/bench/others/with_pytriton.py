@@ -1,6 +1,7 @@
 """PyTriton, an inference function a core, and batches of up to four."""
 
 import os
+import signal
 import sys
 from functools import partial
 
@@ -24,6 +25,8 @@ def main() -> None:
     """Serve on the ports that are given: over HTTP, over gRPC, and figures."""
     # Its store of tensors needs the very Python that Triton's stub was built with; photographs are small enough without.
     os.environ["PYTRITON_NO_TENSORSTORE"] = "1"
+    # Ended at once, it would leave Triton and its shared memory behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     port = int(sys.argv[1])
     config = TritonConfig(
         http_address="127.0.0.1",
