@@ -28,6 +28,8 @@ _TASKS_S = 1.0
 # A caller that waits for longer between two requests may find its connection closed, and asks on another.
 _LAST_ANSWERS_S = 0.5
 _LOOK_S = 0.02
+# Calls leave no cycles behind, and those of many callers that are under way are not to be looked at all the time.
+_YOUNG_OBJECTS = 10_000
 
 _log = structlog.get_logger(__name__)
 
@@ -58,6 +60,7 @@ async def run(settings: GatewaySettings) -> None:
         # What is there now stays, and need not be looked at with every collection.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_YOUNG_OBJECTS)
         _log.info("worker serves", worker=settings.worker)
         await stop.wait()
         gateway.readiness.drain()

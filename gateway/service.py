@@ -165,17 +165,16 @@ class InferenceService:
                 answer = await self._upstream.infer(route.model, version, body, deadline, sequence_of(header), added)
             except GatewayError as error:
                 self._rollouts.failed(route, error, perf_counter() - started)
-                if (explained := self._explained(error, route)) is not None:
-                    raise explained from error
-                raise
+                # Kept in no variable: it holds this frame, and with it the request.
+                raise self._explained(error, route) from error.__cause__
         if route.watch is not None:
             self._rollouts.answered(route, body, answer, perf_counter() - started)
         return answer
 
-    def _explained(self, error: GatewayError, route: Route) -> GatewayError | None:
-        """What the model takes, for whom gave it something else; None where that is not what is wrong."""
+    def _explained(self, error: GatewayError, route: Route) -> GatewayError:
+        """With what the model takes, for whom gave it something else."""
         expected = self._router.explain(route.model) if isinstance(error, InvalidArgument) else None
-        return None if expected is None else InvalidArgument(f"{error.message}; {expected}")
+        return error if expected is None else InvalidArgument(f"{error.message}; {expected}")
 
 
 def added_fields(header: InferHeader, route: Route, deadline: float) -> bytes:

@@ -21,7 +21,7 @@ class CallObservation:
         stages: The name of a stage, and when it ended.
         subject: The caller, as `Identity` names it; None where it is not known.
         trace_id: Of the trace that holds the call; empty where none does.
-        error: What left the block.
+        error: What left the block, while `ended` is told.
     """
 
     __slots__ = (
@@ -70,6 +70,7 @@ class CallObservation:
     ) -> None:
         self.error = error
         self._ended(self, outcome_of(error))
+        self.error = None  # Its frames hold this, and the request.
 
     def stage(self, name: str) -> None:
         """The stage `name` ends now; the next begins."""

@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from typing import TypeVar
 
 from starlette.requests import Request
-from starlette.types import Message
+from starlette.types import Message, Receive
 
 from gateway.compression import Inflater
 from gateway.errors import TooLarge
@@ -30,9 +30,7 @@ class Body:
     def __init__(self, request: Request, max_bytes: int) -> None:
         self._receive = request.receive
         self._max_bytes = max_bytes
-        self._taken = 0
-        self._complete = asyncio.Event()
-        self._inflater: Inflater | None = None
+        self._bounded = _Bounded(request.receive, max_bytes)
         self.request = Request(request.scope, self._bounded)
 
     async def read(self) -> bytes:
@@ -54,7 +52,7 @@ class Body:
         headers = self.request.headers
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding != "identity":
-            self._inflater = Inflater(encoding, self._max_bytes)
+            self._bounded.inflater = Inflater(encoding, self._max_bytes)
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._max_bytes:
             raise TooLarge(f"the body has {length} bytes, the limit is {self._max_bytes}")
@@ -89,7 +87,27 @@ class Body:
             watch.remove_done_callback(leave)
             watch.cancel()
 
-    async def _bounded(self) -> Message:
+    async def _gone(self) -> None:
+        await self._bounded.complete.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+class _Bounded:
+    """A request's messages within the bound of its body, decompressed where they have to be.
+
+    Attributes:
+        complete: The whole body came.
+    """
+
+    def __init__(self, receive: Receive, max_bytes: int) -> None:
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._taken = 0
+        self.complete = asyncio.Event()
+        self.inflater: Inflater | None = None
+
+    async def __call__(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise asyncio.CancelledError("the caller closed the connection within the body")
@@ -98,19 +116,15 @@ class Body:
             raise TooLarge(f"the body is over {self._max_bytes} bytes")
         more = message.get("more_body", False)
         if not more:
-            self._complete.set()
-        if self._inflater is not None and message["type"] == "http.request":
-            message = {**message, "body": await self._inflated(self._inflater, message["body"])}
+            self.complete.set()
+        if self.inflater is not None and message["type"] == "http.request":
+            message = {**message, "body": await _inflated(self.inflater, message["body"])}
             if not more:
-                self._inflater.end()
+                self.inflater.end()
         return message
 
-    async def _inflated(self, inflater: Inflater, piece: bytes) -> bytes:
-        if len(piece) <= _INLINE_BYTES:
-            return inflater.feed(piece)
-        return await asyncio.to_thread(inflater.feed, piece)
 
-    async def _gone(self) -> None:
-        await self._complete.wait()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+async def _inflated(inflater: Inflater, piece: bytes) -> bytes:
+    if len(piece) <= _INLINE_BYTES:
+        return inflater.feed(piece)
+    return await asyncio.to_thread(inflater.feed, piece)

@@ -59,7 +59,8 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._for_cycles.close = self.transport.close  # Not to this object, which holds the cycle.
+        # Not to this object, which holds the cycle.
+        self._for_cycles.write, self._for_cycles.close = self.transport.write, self.transport.close
         self._head_done()
         self._stop_watching()
 

@@ -76,16 +76,18 @@ class Calls:
 
     def cancel(self, call: Call) -> None:
         """Forget a call, as its client did."""
+        task = call.task
         self._forget(call)
-        if call.task is not None:
-            call.task.cancel()
+        if task is not None:
+            task.cancel()
 
     def end_all(self, ended: CallEnded) -> None:
         """End every call."""
         for call in tuple(self.open.values()):
+            task = call.task
             self._end(call, ended)
-            if call.task is not None:
-                call.task.cancel()
+            if task is not None:
+                task.cancel()
 
     def lose_all(self) -> None:
         """The connection is lost, and every call with it."""
@@ -198,6 +200,7 @@ class Calls:
         if call.outgoing is not None:
             self._sender.forget(call)
         call.drop()
+        call.task = None  # What it ends with holds the call.
         self._tell_fewer()
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:

@@ -77,6 +77,8 @@ class Http2Connection(asyncio.Protocol):
             raise
         finally:
             timer.cancel()
+            # Its exception holds this frame, and with it the request, for as long as this frame holds it.
+            del answer
 
     def abandon(self) -> None:
         """Give up every call."""

@@ -56,6 +56,7 @@ class TritonStreams:
         for reading in self._reading:
             reading.cancel()
         await asyncio.gather(*self._reading, return_exceptions=True)
+        self._reading.clear()  # What they ended with holds this.
         await asyncio.gather(*(stream.end() for stream in self._opened.values()))
 
     async def _read(self, stream: TritonStream) -> None:
