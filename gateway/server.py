@@ -183,6 +183,7 @@ async def _http(
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         backlog=listening.BACKLOG,
         timeout_graceful_shutdown=max(1, round(limits.drain_s)),

@@ -32,6 +32,7 @@ from gateway.rest import (
     v2_routes,
 )
 from gateway.rest.body import CallerGone
+from gateway.rest.direct import Direct
 from gateway.rest.door import Door
 from gateway.rest.status import STATUS
 
@@ -53,8 +54,8 @@ _DOCUMENTED = (
 )
 
 
-def build(door: Door, version: str) -> FastAPI:
-    """The application.
+def build(door: Door, version: str) -> Direct:
+    """The application, inference in front.
 
     Args:
         version: Of this software, for the OpenAPI document.
@@ -67,7 +68,6 @@ def build(door: Door, version: str) -> FastAPI:
         redoc_url=None,
     )
     app.state.door = door
-    # A request is compared with the routes in this order.
     app.include_router(v2_routes.infer_router)
     app.include_router(classify_routes.router)
     app.include_router(v2_routes.open_router)
@@ -91,7 +91,7 @@ def build(door: Door, version: str) -> FastAPI:
         return made[0]
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI documents this way to extend the document.
-    return app
+    return Direct(app, (*v2_routes.infer_router.routes, *classify_routes.router.routes))
 
 
 def error_response(status: int, message: str, headers: dict[str, str] | None = None) -> Response:

@@ -1,7 +1,7 @@
 """A request's body: read within its bound, and watched for a caller that goes away."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -12,6 +12,8 @@ from gateway.errors import TooLarge
 
 _T = TypeVar("_T")
 
+# The extension of ASGI with what is called when the connection is lost.
+LOST = "tidegate.lost"
 # What is this small becomes at most a megabyte, sooner than a thread is asked.
 _INLINE_BYTES = 1_024
 
@@ -28,7 +30,6 @@ class Body:
     """
 
     def __init__(self, request: Request, max_bytes: int) -> None:
-        self._receive = request.receive
         self._max_bytes = max_bytes
         self._bounded = _Bounded(request.receive, max_bytes)
         self.request = Request(request.scope, self._bounded)
@@ -67,14 +68,13 @@ class Body:
         assert task is not None
         left = False
 
-        def leave(watch: asyncio.Future[None]) -> None:
+        def leave() -> None:
             nonlocal left
-            left = not watch.cancelled()
-            if left:
-                task.cancel()
+            left = True
+            task.cancel()
 
-        watch = asyncio.ensure_future(self._gone())
-        watch.add_done_callback(leave)
+        lost: set[Callable[[], None]] = self.request.scope["extensions"][LOST]
+        lost.add(leave)
         try:
             return await work
         except asyncio.CancelledError as error:
@@ -84,27 +84,16 @@ class Body:
         finally:
             if left:
                 task.uncancel()
-            watch.remove_done_callback(leave)
-            watch.cancel()
-
-    async def _gone(self) -> None:
-        await self._bounded.complete.wait()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+            lost.discard(leave)
 
 
 class _Bounded:
-    """A request's messages within the bound of its body, decompressed where they have to be.
-
-    Attributes:
-        complete: The whole body came.
-    """
+    """A request's messages within the bound of its body, decompressed where they have to be."""
 
     def __init__(self, receive: Receive, max_bytes: int) -> None:
         self._receive = receive
         self._max_bytes = max_bytes
         self._taken = 0
-        self.complete = asyncio.Event()
         self.inflater: Inflater | None = None
 
     async def __call__(self) -> Message:
@@ -115,8 +104,6 @@ class _Bounded:
         if self._taken > self._max_bytes:
             raise TooLarge(f"the body is over {self._max_bytes} bytes")
         more = message.get("more_body", False)
-        if not more:
-            self.complete.set()
         if self.inflater is not None and message["type"] == "http.request":
             message = {**message, "body": await _inflated(self.inflater, message["body"])}
             if not more:

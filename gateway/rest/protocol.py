@@ -2,6 +2,7 @@
 
 import sys
 from asyncio import TimerHandle
+from collections.abc import Callable
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.operations import Readiness
+from gateway.rest.body import LOST
 from gateway.settings import LimitSettings
 
 
@@ -55,12 +57,15 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._for_cycles: Any = SimpleNamespace(
             write=self._write, is_closing=transport.is_closing, close=self._end_after_answer
         )
+        self._when_lost: set[Callable[[], None]] = set()
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         # Not to this object, which holds the cycle.
         self._for_cycles.write, self._for_cycles.close = self.transport.write, self.transport.close
+        for tell in tuple(self._when_lost):
+            tell()
         self._head_done()
         self._stop_watching()
 
@@ -121,6 +126,7 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         self._head_done()
         self._frame_bytes = 0
+        self.scope["extensions"] = {LOST: self._when_lost}  # type: ignore[dict-item]  # uvicorn knows its own.
         super().on_headers_complete()
         self.cycle.transport = self._for_cycles
         if self.told.draining:
@@ -135,6 +141,8 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         self._frame_bytes = 0
         super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()  # A large body's end paused it, and a caller that goes away is to be seen.
 
     def shutdown(self) -> None:
         if self._deaf:

@@ -27,19 +27,15 @@ from gateway import compression
 from gateway.errors import InvalidArgument
 from gateway.rest import inference
 from gateway.rest.body import Body
-from gateway.rest.direct import DirectRoute
 from gateway.rest.door import CACHE_HEADER, Door, DoorDep, VersionDep, call_of, documented_key
 from gateway.rest.messages import to_json
 from gateway.rest.openapi import BINARY, INFERENCE, INFERENCE_ANSWER, answer, body_of, json_of, schema_of
 
 open_router = APIRouter(prefix="/v2", tags=["KServe v2"], default_response_class=Response)
 router = APIRouter(prefix="/v2", tags=["KServe v2"], dependencies=[documented_key], default_response_class=Response)
+# Served in front of FastAPI.
 infer_router = APIRouter(
-    prefix="/v2",
-    tags=["KServe v2"],
-    dependencies=[documented_key],
-    default_response_class=Response,
-    route_class=DirectRoute,
+    prefix="/v2", tags=["KServe v2"], dependencies=[documented_key], default_response_class=Response
 )
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -69,16 +69,14 @@ class PostgresServer:
 
     def signal(self, number: signal.Signals) -> None:
         """SIGSTOP pauses all of it, SIGCONT lets it go on."""
-        for process in self._processes():
-            process.send_signal(number)
+        _tell(self._processes(), number)
 
     def kill(self) -> None:
         """End all of it at once."""
         if self._process is None:
             return
         processes = self._processes()
-        for process in processes:
-            process.kill()
+        _tell(processes, signal.SIGKILL)
         self._process.wait()
         psutil.wait_procs(processes, timeout=10)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
@@ -115,6 +113,12 @@ def running() -> Iterator[PostgresServer]:
             server.kill()
     finally:
         shutil.rmtree(directory)
+
+
+def _tell(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # Some end by themselves, and all where their parent does.
+            process.send_signal(number)
 
 
 def _packages() -> Path:

@@ -79,3 +79,27 @@ async def test_a_failed_call_keeps_nothing_of_its_body(infer: Infer, ask: _Ask, 
             assert process.memory_info().rss - before < _KEPT_MIB << 20
         finally:
             await asyncio.to_thread(starting.__exit__, None, None, None)
+
+
+async def test_a_caller_that_goes_when_a_large_body_has_come_is_seen(tmp_path: Path) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def held(request: bytes, context: "aio.ServicerContext[bytes, bytes]") -> bytes:
+        begun.set()
+        try:
+            return await hangs(request, context)
+        finally:
+            ended.set()
+
+    async with replicas(1) as (triton,):
+        triton.infer = held
+        starting = worker(tmp_path, UPSTREAM__ADDRESS=triton.address)
+        gateway = await asyncio.to_thread(starting.__enter__)
+        try:
+            asked = asyncio.create_task(_over_rest(gateway))
+            async with asyncio.timeout(10):
+                await begun.wait()
+                asked.cancel()
+                await ended.wait()
+        finally:
+            await asyncio.to_thread(starting.__exit__, None, None, None)

@@ -1,12 +1,11 @@
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
 from gateway.errors import InvalidArgument, TooLarge, Unimplemented
-from gateway.rest.body import Body, CallerGone
+from gateway.rest.body import LOST, Body, CallerGone
 
 
 def _body(*messages: Message, max_bytes: int = 10, headers: dict[str, str] | None = None) -> Body:
@@ -19,7 +18,8 @@ def _body(*messages: Message, max_bytes: int = 10, headers: dict[str, str] | Non
         return pending.pop(0)
 
     raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-    return Body(Request({"type": "http", "method": "POST", "headers": raw}, receive), max_bytes)
+    scope = {"type": "http", "method": "POST", "headers": raw, "extensions": {LOST: set()}}
+    return Body(Request(scope, receive), max_bytes)
 
 
 def _chunk(data: bytes, more: bool = False) -> Message:
@@ -53,22 +53,26 @@ async def test_work_ends_with_its_result() -> None:
     assert await body.unless_gone(body.read()) == b"abc"
 
 
-@pytest.mark.parametrize("arrives", [(_chunk(b"abc"), _GONE), (_chunk(b"abc", more=True), _GONE)])
+@pytest.mark.parametrize("arrives", [(_chunk(b"abc"),), (_chunk(b"abc", more=True), _GONE)])
 async def test_a_caller_that_goes_cancels_the_work(arrives: tuple[Message, ...]) -> None:
     body = _body(*arrives)
+    lost = body.request.scope["extensions"][LOST]
     outcome = []
 
-    async def work(read: Callable[[], Awaitable[bytes]]) -> None:
+    async def work() -> None:
         try:
-            await read()
+            await body.read()
+            for tell in tuple(lost):
+                tell()
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             outcome.append("cancelled")
             raise
 
     with pytest.raises(CallerGone):
-        await body.unless_gone(work(body.read))
+        await body.unless_gone(work())
     assert outcome == ["cancelled"]
+    assert not lost
 
 
 async def test_a_failure_of_the_work_is_passed_on() -> None:
