@@ -129,7 +129,7 @@ def _nginx(triton: Endpoint, folder: Path) -> Iterator[Endpoint]:
     process = subprocess.Popen(["nginx", "-p", str(folder), "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"])
     try:
         wait(lambda: answers(port), process, folder / "error.log")
-        yield Endpoint("nginx", f"127.0.0.1:{port}", pids=lambda: {**triton.pids(), "nginx": _tree(process.pid)})
+        yield Endpoint("nginx", f"127.0.0.1:{port}", pids=lambda: {**triton.pids(), "nginx": tree(process.pid)})
     finally:
         stop(process)
 
@@ -146,7 +146,7 @@ def _processes(up: int) -> dict[str, list[int]]:
     return {"gateway": gateway, "triton": triton}
 
 
-def _tree(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
 
 

@@ -7,15 +7,15 @@ from typing import Annotated
 import bentoml
 from bentoml.validators import ContentType
 
-from loadtest.bench.others.classifier import Classifier
+from loadtest.bench.others.classifier import classifier
 
 
 @bentoml.service(workers=len(os.sched_getaffinity(0)), traffic={"timeout": 60}, logging={"access": {"enabled": False}})
-class Photographs:
+class Files:
     def __init__(self) -> None:
-        self._classifier = Classifier()
+        self._classifier = classifier()
 
     @bentoml.api
     def classify(self, file: Annotated[Path, ContentType("image/jpeg")], /) -> str:
-        (labels,) = self._classifier.labels([file.read_bytes()])
-        return labels
+        (answer,) = self._classifier.answers([file.read_bytes()])
+        return answer

@@ -1,4 +1,4 @@
-"""FastAPI with the model in its process, as many photographs at once as there are cores, and no batches."""
+"""FastAPI with the model in its process, as many requests at once as there are cores, and no batches."""
 
 import os
 import sys
@@ -10,10 +10,10 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from loadtest.bench.others.classifier import Classifier
+from loadtest.bench.others.classifier import classifier
 
 _CORES = len(os.sched_getaffinity(0))
-_classifier = Classifier(streams=_CORES)
+_classifier = classifier(streams=_CORES)
 
 
 @asynccontextmanager
@@ -27,8 +27,8 @@ app = FastAPI(lifespan=_threads)
 
 @app.post("/classify")
 async def classify(request: Request) -> Response:
-    (labels,) = await run_in_threadpool(_classifier.labels, [await request.body()])
-    return Response(labels, media_type="application/json")
+    (answer,) = await run_in_threadpool(_classifier.answers, [await request.body()])
+    return Response(answer, media_type="application/json")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""LitServe, a worker a core, and batches of up to four."""
+"""LitServe, a worker a core, and batches."""
 
 import os
 import sys
@@ -7,21 +7,21 @@ from typing import Any
 import litserve
 from fastapi import Request, Response
 
-from loadtest.bench.others.classifier import Classifier
+from loadtest.bench.others.classifier import batch_size, classifier
 
 
-class Photographs(litserve.LitAPI):
+class Files(litserve.LitAPI):
     """Takes a form, which is how LitServe takes files."""
 
     def setup(self, device: str) -> None:
-        self._classifier = Classifier()
+        self._classifier = classifier()
 
     def decode_request(self, request: Request) -> bytes:
         form: Any = request  # It is one by then.
         return bytes(form["files"].file.read())
 
     def predict(self, batch: list[bytes]) -> list[str]:
-        return self._classifier.labels(batch)
+        return self._classifier.answers(batch)
 
     def batch(self, inputs: list[bytes]) -> list[bytes]:
         return inputs
@@ -34,7 +34,7 @@ class Photographs(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    api = Photographs(max_batch_size=4, batch_timeout=0.01, api_path="/classify")
+    api = Files(max_batch_size=batch_size(), batch_timeout=0.01, api_path="/classify")
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=len(os.sched_getaffinity(0)))
     server.run(
         host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning", access_log=False

@@ -1,17 +1,17 @@
-"""MLServer, a worker a core, and its adaptive batches of up to four."""
+"""MLServer, a worker a core, and its adaptive batches."""
 
 from mlserver import MLModel
 from mlserver.codecs import Base64Codec, StringCodec
 from mlserver.types import InferenceRequest, InferenceResponse
 
-from loadtest.bench.others.classifier import Classifier
+from loadtest.bench.others.classifier import classifier
 
 
-class Photographs(MLModel):
+class Files(MLModel):
     async def load(self) -> bool:
-        self._classifier = Classifier()
+        self._classifier = classifier()
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        labels = self._classifier.labels(Base64Codec.decode_input(payload.inputs[0]))
-        return InferenceResponse(model_name=self.name, outputs=[StringCodec.encode_output("labels", labels)])
+        answers = self._classifier.answers(Base64Codec.decode_input(payload.inputs[0]))
+        return InferenceResponse(model_name=self.name, outputs=[StringCodec.encode_output("answers", answers)])

@@ -1,9 +1,10 @@
-"""PyTriton, an inference function a core, and batches of up to four."""
+"""PyTriton, an inference function a core, and batches."""
 
 import os
 import signal
 import sys
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +12,17 @@ from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
-from loadtest.bench.others.classifier import Classifier
-
-_BATCH = 4
+from loadtest.bench.others.classifier import TINY_SHAPE, Classifier, Photographs, batch_size, classifier
 
 
-def _infer(classifier: Classifier, **inputs: NDArray[np.bytes_]) -> dict[str, NDArray[np.object_]]:
-    labels = classifier.labels([bytes(file) for file in inputs["photograph"].ravel()])
-    return {"labels": np.array([each.encode() for each in labels], object).reshape(-1, 1)}
+def _infer(model: Classifier, **inputs: NDArray[Any]) -> dict[str, NDArray[np.object_]]:
+    files = [each.tobytes() if each.dtype == np.uint8 else each.item() for each in inputs["file"]]
+    return {"answer": np.array([each.encode() for each in model.answers(files)], object).reshape(-1, 1)}
 
 
 def main() -> None:
     """Serve on the ports that are given: over HTTP, over gRPC, and figures."""
-    # Its store of tensors needs the very Python that Triton's stub was built with; photographs are small enough without.
+    # Its store of tensors needs the very Python that Triton's stub was built with; these are small enough without.
     os.environ["PYTRITON_NO_TENSORSTORE"] = "1"
     # Ended at once, it would leave Triton and its shared memory behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -36,14 +35,16 @@ def main() -> None:
         metrics_port=int(sys.argv[3]),
         allow_metrics=False,
     )
-    functions = [batch(partial(_infer, Classifier())) for _ in os.sched_getaffinity(0)]
+    models = [classifier() for _ in os.sched_getaffinity(0)]
+    size = batch_size()
+    file = (bytes, (1,)) if isinstance(models[0], Photographs) else (np.uint8, TINY_SHAPE)
     with Triton(config=config) as triton:
         triton.bind(
             model_name="classify",
-            infer_func=functions,
-            inputs=[Tensor(name="photograph", dtype=bytes, shape=(1,))],
-            outputs=[Tensor(name="labels", dtype=bytes, shape=(1,))],
-            config=ModelConfig(max_batch_size=_BATCH, batcher=DynamicBatcher(preferred_batch_size=[_BATCH])),
+            infer_func=[batch(partial(_infer, model)) for model in models],
+            inputs=[Tensor(name="file", dtype=file[0], shape=file[1])],
+            outputs=[Tensor(name="answer", dtype=bytes, shape=(1,))],
+            config=ModelConfig(max_batch_size=size, batcher=DynamicBatcher(preferred_batch_size=[size])),
         )
         triton.serve()
 
