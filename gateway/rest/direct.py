@@ -32,7 +32,7 @@ class Direct:
                     request = Request(scope, receive)
                     try:
                         response: Response = await endpoint(request, self._app.state.door, **match.groupdict())
-                    except Exception as error:
+                    except Exception as error:  # The edge of the transport.
                         response = await self._refused(request, error)
                     await response(scope, receive, send)
                     return

@@ -79,7 +79,7 @@ class Photographs(Classifier):
 
     def answer(self, scores: NDArray[np.float32]) -> str:
         best = np.argsort(scores)[: -TOP_K - 1 : -1]
-        return json.dumps([{"label": self._labels[index], "score": float(scores[index])} for index in best])
+        return json.dumps([{"label": self._labels[index], "score": round(float(scores[index]), 3)} for index in best])
 
 
 class Tiny(Classifier):
