@@ -1,6 +1,7 @@
 """The model card: what training knows of a model and serving needs, written once, into the checkpoint."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -11,6 +12,8 @@ ENCODED_SUFFIX = "_encoded"
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[^\r\n]+$", max_length=256)]
 Channels = tuple[float, float, float]
+
+_FORMER_BOUNDS = ("max_queue_size", "default_timeout_us")
 
 
 class _Frozen(BaseModel):
@@ -49,20 +52,27 @@ class Preprocessing(_Frozen):
 
 
 class Batching(_Frozen):
-    """How requests are gathered into batches, and how long they may wait.
+    """How requests are gathered into batches.
+
+    How many may wait, and how long, the gateway decides. A bound on the wait has Triton 2.51 stall for half a second at a time:
+    docs/decisions/0014-no-queue-policy.md.
 
     Attributes:
         max_batch_size: Images the model takes at once.
         max_queue_delay_us: A batch that is not full waits this long for more. With none a lone request is answered at once, and
             batches are gathered while the instances are busy.
-        max_queue_size: Requests that may wait; more are refused.
-        default_timeout_us: A request that waited this long is refused. A caller may ask for less.
     """
 
     max_batch_size: int = Field(default=32, ge=1, le=1024)
     max_queue_delay_us: int = Field(default=0, ge=0, le=1_000_000)
-    max_queue_size: int = Field(default=1_024, ge=1, le=1_000_000)
-    default_timeout_us: int = Field(default=30_000_000, ge=1, le=600_000_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_bounds(cls, fields: Any) -> Any:
+        """Without the bounds that checkpoints and manifests of before have."""
+        if not isinstance(fields, Mapping):
+            return fields
+        return {name: value for name, value in fields.items() if name not in _FORMER_BOUNDS}
 
 
 class ImageLimits(_Frozen):

@@ -6,7 +6,6 @@ from tritonclient.grpc.model_config_pb2 import (
     ModelInput,
     ModelInstanceGroup,
     ModelOutput,
-    ModelQueuePolicy,
 )
 
 from contract.card import Card
@@ -149,14 +148,6 @@ def _batching_config(card: Card, name: str, *, batch: int | None) -> ModelConfig
     config.dynamic_batching.max_queue_delay_microseconds = card.batching.max_queue_delay_us
     if batch is not None:
         config.dynamic_batching.preferred_batch_size.append(min(batch, card.batching.max_batch_size))
-    config.dynamic_batching.default_queue_policy.CopyFrom(
-        ModelQueuePolicy(
-            timeout_action=ModelQueuePolicy.REJECT,
-            default_timeout_microseconds=card.batching.default_timeout_us,
-            allow_timeout_override=True,
-            max_queue_size=card.batching.max_queue_size,
-        )
-    )
     config.response_cache.enable = card.cache_responses
     return config
 

@@ -60,15 +60,19 @@ def photograph() -> bytes:
 
 def all_workloads() -> dict[str, Workload]:
     """By name."""
-    tiny = _images(1, _TINY_SIZE)
     workloads = (
         _photographs("J", 1),
         _photographs("B", 8),
         _tensors("T", TENSORS, _images(_BATCH, _SIZE)),
-        _tensors("S", TINY, tiny),
-        _tensors("H", TINY, tiny),
+        tiny_to(TINY),
+        _tensors("H", TINY, _images(1, _TINY_SIZE)),
     )
     return {workload.name: workload for workload in workloads}
+
+
+def tiny_to(model: str) -> Workload:
+    """S, to a model like `digits`."""
+    return _tensors("S", model, _images(1, _TINY_SIZE))
 
 
 def passed() -> Workload:

@@ -18,6 +18,11 @@ def test_the_tensors_follow_from_the_card() -> None:
     assert (card.encoded_name, card.encoded.dims, card.error.dims) == ("digits_encoded", (1,), (1,))
 
 
+def test_the_bounds_of_a_queue_in_a_card_of_before_are_passed_over() -> None:
+    before = {"max_batch_size": 8, "max_queue_delay_us": 0, "max_queue_size": 1_024, "default_timeout_us": 30_000_000}
+    assert _card(batching=before) == _card(batching={"max_batch_size": 8})
+
+
 def test_a_card_goes_through_json_unchanged() -> None:
     assert Card.model_validate_json(_card().model_dump_json()) == _card()
 

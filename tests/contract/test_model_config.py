@@ -1,5 +1,5 @@
 import pytest
-from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelQueuePolicy
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from contract import model_config as configs
 from contract.card import Batching, Card, Preprocessing
@@ -11,7 +11,7 @@ _CARD = Card(
     name="digits",
     labels=("a", "b"),
     preprocessing=Preprocessing(height=4, width=6),
-    batching=Batching(max_batch_size=8, max_queue_delay_us=500, default_timeout_us=1_000_000),
+    batching=Batching(max_batch_size=8, max_queue_delay_us=500),
     cache_responses=True,
 )
 
@@ -39,13 +39,12 @@ def test_both_models_promise_what_the_card_does(format_: Format) -> None:
         assert config.response_cache.enable
 
 
-def test_the_queue_is_bounded_and_a_caller_may_ask_for_less() -> None:
-    batching = configs.model_config(_CARD, Format.ONNX).dynamic_batching
-    assert batching.max_queue_delay_microseconds == 500
-    policy = batching.default_queue_policy
-    assert policy.default_timeout_microseconds == 1_000_000
-    assert policy.allow_timeout_override and policy.max_queue_size > 0
-    assert policy.timeout_action == ModelQueuePolicy.REJECT
+@pytest.mark.parametrize("format_", Format)
+def test_nothing_bounds_the_queue_as_triton_would_then_stall(format_: Format) -> None:
+    for config in (configs.model_config(_CARD, format_), configs.encoded_model_config(_CARD, format_)):
+        assert config.dynamic_batching.max_queue_delay_microseconds == 500
+        assert not config.dynamic_batching.HasField("default_queue_policy")
+        assert not config.dynamic_batching.priority_levels
 
 
 def test_a_config_that_is_none_is_named_with_its_place() -> None:

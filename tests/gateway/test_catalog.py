@@ -86,8 +86,17 @@ async def catalog(upstream: FakeUpstream, loads: FakeLoads) -> ModelCatalog:
 
 async def test_the_newest_ready_version_answers(catalog: ModelCatalog) -> None:
     route = catalog.route("digits", "")
-    assert (route.version, route.cacheable, route.takes_timeout) == ("3", True, True)
+    assert (route.version, route.cacheable, route.takes_timeout) == ("3", True, False)
     assert catalog.route("digits", "1").version == "1"
+
+
+async def test_a_queue_that_can_be_told_a_timeout_is_known(
+    repository: Repository, upstream: FakeUpstream, loads: FakeLoads
+) -> None:
+    repository.made.dynamic_batching.default_queue_policy.allow_timeout_override = True
+    catalog = _catalog(upstream, loads)
+    await catalog.refresh()
+    assert catalog.route("digits", "").takes_timeout
 
 
 @pytest.mark.parametrize(("model", "version"), [("absent", ""), ("digits", "2"), ("digits", "x"), ("digits", "-1")])
