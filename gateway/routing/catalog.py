@@ -223,6 +223,8 @@ class ModelCatalog:
         except (NotFound, InvalidArgument):
             return None  # Unloaded since the index was read.
         config = response.config
+        if _bounds_queue(config):
+            _log.warning("a bound on its queue has Triton stall: docs/decisions/0014-no-queue-policy.md", model=name)
         return Model(
             name=name,
             versions=versions,
@@ -249,6 +251,13 @@ class ModelCatalog:
 
     async def _call(self, method: str, request: bytes) -> bytes:
         return await self._upstream.call(method, request, asyncio.get_running_loop().time() + _CALL_S)
+
+
+def _bounds_queue(config: ModelConfig) -> bool:
+    batching = config.dynamic_batching
+    policy = batching.default_queue_policy
+    bounds = (policy.max_queue_size, policy.default_timeout_microseconds, policy.allow_timeout_override)
+    return any(bounds) or batching.priority_levels > 0
 
 
 def _in_words(spec: TensorSpec, batches: bool) -> str:

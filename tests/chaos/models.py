@@ -11,9 +11,7 @@ backend: "python"
 max_batch_size: 1
 input { name: "x" data_type: TYPE_INT32 dims: 1 }
 output [ { name: "y" data_type: TYPE_FP32 dims: 4 }, { name: "version" data_type: TYPE_INT32 dims: 1 } ]
-dynamic_batching {
-  default_queue_policy { timeout_action: REJECT allow_timeout_override: true default_timeout_microseconds: 60000000 }
-}
+dynamic_batching { }
 instance_group { count: %d kind: KIND_CPU }
 version_policy { specific { versions: [%s] } }
 """

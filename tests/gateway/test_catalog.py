@@ -1,5 +1,6 @@
 import pytest
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from structlog.testing import capture_logs
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelDynamicBatching, ModelQueuePolicy
 from tritonclient.grpc.service_pb2 import (
     ModelConfigRequest,
     ModelConfigResponse,
@@ -97,6 +98,31 @@ async def test_a_queue_that_can_be_told_a_timeout_is_known(
     catalog = _catalog(upstream, loads)
     await catalog.refresh()
     assert catalog.route("digits", "").takes_timeout
+
+
+@pytest.mark.parametrize(
+    ("batching", "warnings"),
+    [
+        (ModelDynamicBatching(preferred_batch_size=[8]), 0),
+        (ModelDynamicBatching(default_queue_policy=ModelQueuePolicy(max_queue_size=1_024)), 1),
+        (ModelDynamicBatching(default_queue_policy=ModelQueuePolicy(default_timeout_microseconds=1)), 1),
+        (ModelDynamicBatching(default_queue_policy=ModelQueuePolicy(allow_timeout_override=True)), 1),
+        (ModelDynamicBatching(priority_levels=2), 1),
+    ],
+)
+async def test_a_bounded_queue_is_warned_of_once_a_load(
+    repository: Repository,
+    upstream: FakeUpstream,
+    loads: FakeLoads,
+    batching: ModelDynamicBatching,
+    warnings: int,
+) -> None:
+    repository.made.dynamic_batching.CopyFrom(batching)
+    catalog = _catalog(upstream, loads)
+    with capture_logs() as lines:
+        await catalog.refresh()
+        await catalog.refresh()
+    assert [line["model"] for line in lines if line["log_level"] == "warning"] == ["digits"] * warnings
 
 
 @pytest.mark.parametrize(("model", "version"), [("absent", ""), ("digits", "2"), ("digits", "x"), ("digits", "-1")])
