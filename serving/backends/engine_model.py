@@ -112,7 +112,7 @@ class EngineModel(ABC):
         ]
         with self._cores.compute() as alone:
             # Several were gathered while the instances were busy, and will be again.
-            engine = self._loaded.engine(alone and len(calls) == 1)
+            engine = self._loaded.engine(alone and len(calls) == 1 and not self._cores.short)
             results = run_calls(engine.run, calls, batches=self._batches)
         return [_response(result) for result in results]
 

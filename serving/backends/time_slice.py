@@ -27,8 +27,13 @@ class TimeSlice:
     """
 
     def __init__(self) -> None:
-        self._mean = 0.0
+        self._mean_s = 0.0
         self._set = 0
+
+    @property
+    def mean_s(self) -> float:
+        """Processor time that an execution commonly takes, of all threads; 0 before the first."""
+        return self._mean_s
 
     def ran(self, seconds: float) -> None:
         """Take account of an execution.
@@ -36,9 +41,9 @@ class TimeSlice:
         Args:
             seconds: Processor time, of all threads.
         """
-        self._mean += (seconds - self._mean) * _WEIGHT
+        self._mean_s += (seconds - self._mean_s) * _WEIGHT
         # To a power of two, so that it is not set anew with every execution.
-        wanted = 0 if self._mean < _SHORT_S else round(min(_LONGEST_S, 2 ** math.ceil(math.log2(self._mean))) * 1e9)
+        wanted = 0 if self._mean_s < _SHORT_S else round(min(_LONGEST_S, 2 ** math.ceil(math.log2(self._mean_s))) * 1e9)
         if _SCHED_SETATTR is not None and wanted != self._set:
             self._set = wanted
             for thread in os.listdir("/proc/self/task"):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,19 @@ def test_who_came_later_is_seen_by_those_who_come_again(three: list[Cores]) -> N
         early.__exit__(None, None, None)
         with first.compute() as alone:
             assert not alone
+
+
+@pytest.mark.parametrize(("seconds", "short"), [(0.001, True), (0.003, False)])
+def test_short_executions_are_told_from_others_by_what_they_commonly_take(
+    path: Path, seconds: float, short: bool
+) -> None:
+    instance = Cores(path, count(step=seconds).__next__)
+    assert instance.short
+    for _ in range(20):
+        with instance.compute():
+            pass
+    assert instance.short == short
+    instance.close()
 
 
 def test_one_that_dies_computes_no_longer(path: Path, three: list[Cores]) -> None:
