@@ -20,12 +20,10 @@ IMAGE_BACKEND = "tidegate_image"
 _LOADED_WITH_IMAGES = (Format.OPENVINO, Format.ONNX)
 TORCHSCRIPT_OUTPUT = "OUTPUT__0"
 TENSORRT_OUTPUT = "output0"
-# With a single instance and a queue policy Triton stops looking ahead, and a request that comes just before the instance
-# is free waits for its scheduler's next round, 500 ms later.
+# While one computes, the next batch is there for the other; more of them empty one another's caches.
 _INSTANCES = 2
-# One that has answered has nothing to do until its callers' next photographs are there, or while a model on a GPU scores:
-# with two, 5 to 11 % of two cores were idle under load, with three 1 %.
-_INSTANCES_ENCODED = 3
+# Of photographs that another model scores, as on a GPU: while it does, one that has decoded has nothing to do.
+_INSTANCES_WAITING = 3
 # A CPU gains little by larger batches, and while one instance takes all that waits the other has nothing to do.
 _CPU_BATCH = 8
 # Of photographs in batches of 8, decoding included, a CPU answers 2 % fewer, and the slowest wait for a third longer.
@@ -99,14 +97,16 @@ def encoded_model_config(card: Card, served: Format, *, gpu: bool = False) -> Mo
     config.input.append(_input(card.encoded))
     config.output.append(_output(card.scores, labelled=True))
     config.output.append(_output(card.error, labelled=False))
-    config.instance_group.append(ModelInstanceGroup(count=_INSTANCES_ENCODED, kind=ModelInstanceGroup.KIND_CPU))
+    scores_here = served in _LOADED_WITH_IMAGES and not gpu
+    instances = _INSTANCES if scores_here else _INSTANCES_WAITING
+    config.instance_group.append(ModelInstanceGroup(count=instances, kind=ModelInstanceGroup.KIND_CPU))
     parameters = {
         "model": card.name,
         "model_input": card.images.name,
         "model_output": scores_output(served),
         **{name: str(value) for name, value in card.image_limits},
     }
-    if served in _LOADED_WITH_IMAGES and not gpu:
+    if scores_here:
         parameters["engine"] = served.value
     for key, value in parameters.items():
         config.parameters[key].string_value = value

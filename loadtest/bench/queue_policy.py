@@ -11,9 +11,10 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
-from contract.model_config import from_pbtxt, to_pbtxt
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
 from loadtest.bench import drivers
-from loadtest.bench.servers import running_gateway
+from loadtest.bench.servers import add_variant, running_gateway
 from loadtest.bench.workloads import TINY, tiny_to
 
 _ROOT = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ def main() -> None:
         repository = Path(folder, "model_repository")
         shutil.copytree(_ROOT / "model_repository", repository)
         for instances, bounded in product(_INSTANCES, (True, False)):
-            _write(repository, instances, bounded)
+            add_instances(repository, TINY, _name(instances, bounded), instances, bounded)
         with running_gateway(repository, Path(folder, "state"), None) as endpoints:
             for instances, callers, endpoint in product(_INSTANCES, _CALLERS, endpoints):
                 samples: dict[bool, list[drivers.Sample]] = {True: [], False: []}
@@ -53,15 +54,15 @@ def _name(instances: int, bounded: bool) -> str:
     return f"{TINY}_{instances}_{'bounded' if bounded else 'free'}"
 
 
-def _write(repository: Path, instances: int, bounded: bool) -> None:
-    model = repository / _name(instances, bounded)
-    shutil.copytree(repository / TINY, model)
-    config = from_pbtxt((model / "config.pbtxt").read_text())
-    config.name = model.name
-    config.instance_group[0].count = instances
-    if bounded:
-        config.dynamic_batching.default_queue_policy.max_queue_size = _MAX_QUEUE_SIZE
-    (model / "config.pbtxt").write_text(to_pbtxt(config))
+def add_instances(repository: Path, model: str, name: str, instances: int, bounded: bool) -> None:
+    """Put a copy of a model beside it, with so many instances, and a bound on its queue where wanted."""
+
+    def change(config: ModelConfig) -> None:
+        config.instance_group[0].count = instances
+        if bounded:
+            config.dynamic_batching.default_queue_policy.max_queue_size = _MAX_QUEUE_SIZE
+
+    add_variant(repository, model, name, change)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import grpc
 import psutil
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from contract.model_config import from_pbtxt, to_pbtxt
 from loadtest.bench.drivers import Endpoint
 from loadtest.bench.errors import BenchFailed
 
@@ -64,6 +66,16 @@ def repository_with(models: Path, path: Path) -> Path:
     for model in models.iterdir():
         shutil.copytree(model, path / model.name)
     return path
+
+
+def add_variant(repository: Path, model: str, name: str, change: Callable[[ModelConfig], None]) -> None:
+    """Put a copy of a model beside it, under another name, whose config differs."""
+    shutil.copytree(repository / model, repository / name)
+    path = repository / name / "config.pbtxt"
+    config = from_pbtxt(path.read_text())
+    config.name = name
+    change(config)
+    path.write_text(to_pbtxt(config))
 
 
 def _less(headers: Mapping[str, str]) -> dict[str, str]:

@@ -61,8 +61,8 @@ def photograph() -> bytes:
 def all_workloads() -> dict[str, Workload]:
     """By name."""
     workloads = (
-        _photographs("J", 1),
-        _photographs("B", 8),
+        photographs_to(PHOTOGRAPHS, 1),
+        photographs_to(PHOTOGRAPHS, 8),
         _tensors("T", TENSORS, _images(_BATCH, _SIZE)),
         tiny_to(TINY),
         _tensors("H", TINY, _images(1, _TINY_SIZE)),
@@ -84,9 +84,11 @@ def _images(count: int, size: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-def _photographs(name: str, count: int) -> Workload:
+def photographs_to(model: str, count: int) -> Workload:
+    """J, or B where there are several, to a model like `resnet50_encoded` over gRPC; over REST always to that."""
+    name = "J" if count == 1 else "B"
     file = photograph()
-    request = ModelInferRequest(model_name=PHOTOGRAPHS)
+    request = ModelInferRequest(model_name=model)
     request.inputs.add(name="encoded", datatype="BYTES", shape=[count, 1])
     request.raw_input_contents.append((struct.pack("<I", len(file)) + file) * count)
     request.outputs.add(name="scores").parameters["classification"].int64_param = TOP_K

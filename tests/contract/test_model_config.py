@@ -64,11 +64,13 @@ def test_every_data_type_goes_both_ways(data_type: DataType) -> None:
     assert (data_type.numpy is None) is (data_type is DataType.BF16)
 
 
-def test_photographs_have_an_instance_more_than_tensors() -> None:
-    for gpu in (False, True):
-        (group,) = configs.encoded_model_config(_CARD, Format.ONNX, gpu=gpu).instance_group
-        assert (group.count, group.kind) == (3, group.KIND_CPU)
-    assert [group.count for group in configs.model_config(_CARD, Format.ONNX).instance_group] == [2]
+@pytest.mark.parametrize(
+    ("served", "gpu", "instances"), [(Format.ONNX, False, 2), (Format.ONNX, True, 3), (Format.TORCHSCRIPT, False, 3)]
+)
+def test_photographs_that_another_model_scores_have_an_instance_more(served: Format, gpu: bool, instances: int) -> None:
+    (group,) = configs.encoded_model_config(_CARD, served, gpu=gpu).instance_group
+    assert (group.count, group.kind) == (instances, group.KIND_CPU)
+    assert [group.count for group in configs.model_config(_CARD, served).instance_group] == [2]
 
 
 def test_a_cpu_is_given_batches_that_leave_work_for_its_other_instance() -> None:

@@ -60,7 +60,7 @@ async def test_requests_are_decoded_and_scored_together(client: Client) -> None:
         await executions(client, asked, before[1][0] + 24),
     )
     assert (after[0][0] - before[0][0], after[1][0] - before[1][0]) == (27, 24)
-    # Each of three instances waits 50 ms for a batch of 64: half as many executions leave room for a busy machine.
+    # Each instance waits 50 ms for a batch of 64: half as many executions leave room for a busy machine.
     assert after[0][1] - before[0][1] <= 13
     assert after[1][1] - before[1][1] <= after[0][1] - before[0][1]
 
